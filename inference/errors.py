@@ -1,0 +1,28 @@
+"""Why an image is not analysed: one family of errors, whose text is the reason a person reads.
+
+    InferenceError
+    ├── InputRefused      the series cannot be placed, read or is not what the model wants: permanent
+    │   └── DecodeError   a pixel data element that no library here can decode
+    ├── ModelError        the model itself failed: may be tried again
+    └── EncodingError     a result object did not pass its own checks: never leaves the node
+"""
+
+
+class InferenceError(Exception):
+    """Base of all errors of this package."""
+
+
+class InputRefused(InferenceError):  # noqa: N818  (a refusal with its reason, the field's word)
+    """The input is refused; `str(error)` is the reason, without patient identifiers."""
+
+
+class DecodeError(InputRefused):
+    """Pixel data cannot be decoded."""
+
+
+class ModelError(InferenceError):
+    """A model failed while it ran."""
+
+
+class EncodingError(InferenceError):
+    """A result object failed its checks."""

@@ -1,0 +1,27 @@
+"""What every test may ask for: real studies and free ports; what is missing is skipped by name."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real studies: HOUNSFIELD_DATA, or `shared/data` beside the checkout."""
+    folder = Path(os.environ.get("HOUNSFIELD_DATA", BESIDE))
+    if not folder.is_dir():
+        pytest.skip("no real studies: set HOUNSFIELD_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
