@@ -1,4 +1,4 @@
-"""What a result object says, read back from its own bytes: segments with their volumes, measurements in words.
+"""What a result object says, read back from its own bytes: segments, volumes, measurements in words.
 
 Reads what any conforming viewer would read; it knows nothing of how the object was made.
 """
@@ -49,7 +49,7 @@ def segments(seg: pydicom.Dataset) -> tuple[SegmentSummary, ...]:
 
 
 def sentences(report: pydicom.Dataset) -> tuple[str, ...]:
-    """A report's measurements and texts (PS3.16 TID 1500), one line each: "right lung: Volume 2,312.4 cm3"."""
+    """Measurements and texts of a TID 1500 report: "Right lung: Volume 2,312 cm3"."""
     return tuple(dict.fromkeys(_lines(report, subject="")))
 
 
