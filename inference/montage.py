@@ -18,6 +18,7 @@ LUNG_WINDOW = (-600.0, 1500.0)
 """Centre and width in HU."""
 
 RGB = NDArray[np.uint8]
+Plane = tuple[int | slice, int | slice, int | slice]
 
 
 def windowed(values: NDArray[np.generic], *, window: tuple[float, float]) -> NDArray[np.uint8]:
@@ -81,9 +82,11 @@ def montage(
     grey = windowed(up.array, window=window)
     dz, dy, dx = up.spacing
     every = slice(None)
-    axial = [((k, every, every), (dy, dx)) for k in _spread(grey.shape[0], columns * rows - 2)]
-    coronal = ((every, grey.shape[1] // 2, every), (dz, dx))
-    sagittal = ((every, every, grey.shape[2] // 2), (dz, dy))
+    axial: list[tuple[Plane, tuple[float, float]]] = [
+        ((k, every, every), (dy, dx)) for k in _spread(grey.shape[0], columns * rows - 2)
+    ]
+    coronal: tuple[Plane, tuple[float, float]] = ((every, grey.shape[1] // 2, every), (dz, dx))
+    sagittal: tuple[Plane, tuple[float, float]] = ((every, every, grey.shape[2] // 2), (dz, dy))
     tiles = [
         _fitted(
             _outlined(grey[place], [(mask[place], colour) for mask, colour in masks]),

@@ -1,4 +1,4 @@
-"""What a result object says, read back from its own bytes: segments, volumes, measurements in words.
+"""What a result object says, read back from its bytes: segments, volumes, measurements.
 
 Reads what any conforming viewer would read; it knows nothing of how the object was made.
 """
