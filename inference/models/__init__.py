@@ -1,0 +1,105 @@
+"""A model is one module file in this package: what such a module offers, and nothing else.
+
+The module's name is the model's `kind` in the configuration. It offers:
+
+    VERSION: a literal string (read without importing the module)
+    REQUIREMENTS: Requirements
+    SEGMENTS: tuple[SegmentDefinition, ...]
+    CARD: ModelCard
+    load(settings: Mapping[str, object]) -> Model
+
+A model sees an `Image` (arrays, an affine, a few facts of the acquisition), never DICOM.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from inference.findings import Findings, Image, SegmentDefinition
+
+AXIAL_COSINE = 0.85  # a slice normal within 32 degrees of the patient's axis is still axial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What a model needs of an image before it looks at a single voxel."""
+
+    modalities: tuple[str, ...]  # CS values of Modality (0008,0060)
+    axial: bool = False
+    min_slices: int = 1
+    max_spacing_mm: float | None = None  # the largest distance between neighbouring slices
+    min_extent_mm: float = 0.0  # along the slice axis
+
+    def unmet(self, image: Image) -> str | None:
+        """Why this image cannot be analysed, in words; None when it can."""
+        return next((reason for reason in self._reasons(image) if reason is not None), None)
+
+    def _reasons(self, image: Image) -> tuple[str | None, ...]:
+        slices = image.volume.spatial_shape[0]
+        between = float(image.volume.spacing[0])
+        return (
+            self._modality(image.acquisition.modality),
+            self._orientation(image),
+            f"{slices} slices; at least {self.min_slices} are needed"
+            if slices < self.min_slices
+            else None,
+            f"slices lie {between:.1f} mm apart; at most {self.max_spacing_mm:.1f} mm are allowed"
+            if self.max_spacing_mm is not None and between > self.max_spacing_mm
+            else None,
+            f"the stack covers {slices * between:.0f} mm; {self.min_extent_mm:.0f} mm are needed"
+            if slices * between < self.min_extent_mm
+            else None,
+        )
+
+    def _modality(self, modality: str) -> str | None:
+        wanted = " or ".join(self.modalities)
+        if modality in self.modalities:
+            return None
+        return f"not a {wanted} image but {modality or 'of no stated modality'}"
+
+    def _orientation(self, image: Image) -> str | None:
+        if not self.axial or slice_axis_cosine(image) >= AXIAL_COSINE:
+            return None
+        return "the slices are not axial"
+
+
+def slice_axis_cosine(image: Image) -> float:
+    """The absolute cosine between the slices' normal and the patient's head-foot axis."""
+    normal = np.asarray(image.volume.affine, dtype=np.float64)[:3, 0]
+    return float(abs(normal[2]) / np.linalg.norm(normal))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a person must know before trusting a model; the full card lies in deploy/docs/models."""
+
+    name: str  # goes into the result objects (LO, at most 64 characters)
+    version: str
+    summary: str
+    intended_use: str
+    method: str
+    references: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+class Model(Protocol):
+    """A loaded model: the same image gives the same findings, bit for bit."""
+
+    def predict(self, image: Image) -> Findings:
+        """Look at one image; a refusal is an answer (`Verdict.NOT_ANALYSED`), not an exception."""
+        ...
+
+
+class ModelModule(Protocol):
+    """What a module of this package looks like from outside."""
+
+    VERSION: str
+    REQUIREMENTS: Requirements
+    SEGMENTS: tuple[SegmentDefinition, ...]
+    CARD: ModelCard
+
+    def load(self, settings: Mapping[str, object]) -> Model:
+        """Build the model; unknown or wrong settings raise ValueError naming the key."""
+        ...

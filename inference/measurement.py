@@ -1,0 +1,64 @@
+"""Numbers of a segment with their coded meaning: volume, mean density, LAA-950, Perc15.
+
+Densities are in HU over all voxels of the segment. LAA-950 is the share of voxels below -950 HU
+(Gevenois et al., Am J Respir Crit Care Med 1996;154:187-192), Perc15 the 15th percentile of the
+histogram (Dirksen et al., Am J Respir Crit Care Med 1999;160:1468-1472).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
+
+from inference.coding import ATTENUATION_PERCENTILE_15, LOW_ATTENUATION_AREA_950
+from inference.findings import Image, Measurement, Segment
+
+LOW_ATTENUATION_HU = -950
+PERCENTILE = 15
+
+
+def volume(segment: Segment) -> Measurement:
+    """Voxel count times voxel volume, cm3 (CID 7462)."""
+    count = int(np.count_nonzero(segment.mask.array))
+    return Measurement(
+        name=codes.SCT.Volume,
+        value=count * float(segment.mask.voxel_volume) / 1000.0,
+        unit=codes.UCUM.CubicCentimeter,
+        segment=segment.definition.label,
+    )
+
+
+def mean_density(segment: Segment, image: Image) -> Measurement:
+    """Mean attenuation of the segment, HU."""
+    return Measurement(
+        name=codes.DCM.AttenuationCoefficient,
+        value=float(_values(segment, image).mean(dtype=np.float64)),
+        unit=codes.UCUM.HounsfieldUnit,
+        derivation=codes.SCT.Mean,
+        segment=segment.definition.label,
+    )
+
+
+def laa950(segment: Segment, image: Image) -> Measurement:
+    """Share of the segment's voxels below -950 HU, percent."""
+    values = _values(segment, image)
+    return Measurement(
+        name=LOW_ATTENUATION_AREA_950,
+        value=100.0 * int(np.count_nonzero(values < LOW_ATTENUATION_HU)) / values.size,
+        unit=codes.UCUM.Percent,
+        segment=segment.definition.label,
+    )
+
+
+def perc15(segment: Segment, image: Image) -> Measurement:
+    """The attenuation below which 15 % of the segment's voxels lie, HU."""
+    return Measurement(
+        name=ATTENUATION_PERCENTILE_15,
+        value=float(np.percentile(_values(segment, image), PERCENTILE)),
+        unit=codes.UCUM.HounsfieldUnit,
+        segment=segment.definition.label,
+    )
+
+
+def _values(segment: Segment, image: Image) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = image.volume.array[segment.mask.array].astype(np.float32)
+    return values
