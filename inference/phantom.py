@@ -1,0 +1,547 @@
+"""Synthetic CT whose every voxel and position is known: the same seed gives the same bytes.
+
+`thorax` is a body that a lung model measures; `markers` is an exact phantom for geometry;
+`datasets` writes either as CT Image Storage, `enhanced` as one multi-frame instance.
+Coordinates are LPS millimetres (PS3.3 C.7.6.2.1.1); the origin is the middle of the thorax.
+"""
+
+import itertools
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from scipy import ndimage
+
+Floats = NDArray[np.float64]
+Shorts = NDArray[np.int16]
+Mask = NDArray[np.bool_]
+
+AIR, FAT, TISSUE, BLOOD, SPONGY_BONE, CORTICAL_BONE, TABLE = -1000, -100, 40, 45, 200, 600, 150
+NAMESPACE = uuid.UUID("5c1a2f1e-7d0b-4b0f-9a55-1f9f4f3c2d10")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Where the pixels are. `positions`: (n, 3) centre of each slice's first pixel, mm."""
+
+    positions: Floats
+    right: tuple[float, float, float] = (1.0, 0.0, 0.0)  # direction of increasing column index
+    down: tuple[float, float, float] = (0.0, 1.0, 0.0)  # direction of increasing row index
+    pixel_spacing: tuple[float, float] = (1.0, 1.0)  # between rows, between columns (0028,0030)
+    rows: int = 64
+    columns: int = 64
+
+    @property
+    def normal(self) -> Floats:
+        """Unit vector of right x down."""
+        return np.cross(self.right, self.down)
+
+    def points(self, index: int) -> Floats:
+        """Patient coordinates of a slice's pixel centres, (rows, columns, 3)."""
+        row = np.arange(self.rows)[:, None, None] * self.pixel_spacing[0] * np.asarray(self.down)
+        column = np.arange(self.columns)[None, :, None] * self.pixel_spacing[1]
+        points: Floats = self.positions[index] + row + column * np.asarray(self.right)
+        return points
+
+    @property
+    def affine(self) -> Floats:
+        """Index (slice, row, column) to LPS mm; exact for a regular stack only."""
+        affine = np.eye(4)
+        count = len(self.positions)
+        if count > 1:
+            affine[:3, 0] = (self.positions[-1] - self.positions[0]) / (count - 1)
+        else:
+            affine[:3, 0] = self.normal
+        affine[:3, 1] = np.asarray(self.down) * self.pixel_spacing[0]
+        affine[:3, 2] = np.asarray(self.right) * self.pixel_spacing[1]
+        affine[:3, 3] = self.positions[0]
+        return affine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phantom:
+    """HU (slice, row, column) on a grid, the masks that are true of them, and their seed."""
+
+    hu: Shorts
+    grid: Grid
+    seed: int
+    truth: Mapping[str, Mask] = field(default_factory=dict)
+    markers: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def affine(self) -> Floats:
+        """Index (slice, row, column) to LPS mm."""
+        return self.grid.affine
+
+    def keeping(self, indices: Sequence[int]) -> Self:
+        """The same phantom with only these slices, in this order."""
+        chosen = list(indices)
+        truth = {name: mask[chosen] for name, mask in self.truth.items()}
+        grid = replace(self.grid, positions=self.grid.positions[chosen])
+        return replace(self, hu=self.hu[chosen], grid=grid, truth=truth)
+
+
+def regular(
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    *,
+    right: Sequence[float] = (1.0, 0.0, 0.0),
+    down: Sequence[float] = (0.0, 1.0, 0.0),
+    tilt_degrees: float = 0.0,
+) -> Grid:
+    """A stack centred on the origin; `spacing` mm (slice, row, column).
+
+    `tilt_degrees` shears it like a tilted gantry: slices stay parallel and move along `down`.
+    """
+    across, along = np.asarray(right, float), np.asarray(down, float)
+    step = np.cross(across, along) * spacing[0]
+    step = step + along * spacing[0] * np.tan(np.deg2rad(tilt_degrees))
+    centre = step * (shape[0] - 1) + along * spacing[1] * (shape[1] - 1)
+    origin = -(centre + across * spacing[2] * (shape[2] - 1)) / 2
+    return Grid(
+        positions=origin + np.arange(shape[0])[:, None] * step,
+        right=(float(across[0]), float(across[1]), float(across[2])),
+        down=(float(along[0]), float(along[1]), float(along[2])),
+        pixel_spacing=(spacing[1], spacing[2]),
+        rows=shape[1],
+        columns=shape[2],
+    )
+
+
+MARKERS = ((9.0, 5.0, -6.0), (-10.0, -7.0, 4.0), (3.0, -11.0, 9.0))
+MARKER_WIDTH_MM = 2.5  # standard deviation
+MARKER_HU = 2000
+
+
+def markers(
+    grid: Grid, *, width_mm: float = MARKER_WIDTH_MM, base: int = 0, seed: int = 0
+) -> Phantom:
+    """Three Gaussian markers at MARKERS, sampled where each slice really is, without noise."""
+    hu = np.stack([_markers_slice(grid.points(k), width_mm) for k in range(len(grid.positions))])
+    values = np.rint(hu + base).astype(np.int16)
+    return Phantom(hu=values, grid=grid, seed=seed, markers=MARKERS)
+
+
+def _markers_slice(points: Floats, width_mm: float) -> Floats:
+    squared = ((points[:, :, None, :] - np.asarray(MARKERS)) ** 2).sum(axis=-1)
+    values: Floats = (MARKER_HU * np.exp(-squared / (2 * width_mm**2))).sum(axis=-1)
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tube:
+    start: Floats
+    end: Floats
+    start_mm: float  # radius
+    end_mm: float
+
+
+def thorax(
+    shape: tuple[int, int, int] = (100, 176, 176),
+    spacing: tuple[float, float, float] = (3.0, 2.2, 2.2),
+    seed: int = 0,
+    *,
+    lung_hu: int = -850,
+    noise_hu: float = 20.0,
+    blur_mm: float = 0.7,
+    vessels: int = 60,
+    bullae: int = 0,
+    table: bool = True,
+    padding_hu: int | None = None,
+) -> Phantom:
+    """An axial chest, slices from feet to head; `shape` and `spacing` mm: (slice, row, column).
+
+    About 390 x 260 x 300 mm hold all of it. `bullae`: number of -985 HU spheres in each lung.
+    `padding_hu`: value outside the scanner's circle of reconstruction.
+    `truth`: body, right_lung, left_lung (with their vessels, without airways), airway (lumen).
+    """
+    grid = regular(shape, spacing)
+    generator = np.random.default_rng(seed)
+    hu, truth = _solids(grid, lung_hu=lung_hu, table=table)
+    lungs = truth["right_lung"] | truth["left_lung"]
+    for tube in _vessel_tubes(generator, vessels):
+        for piece in _pieces(tube):
+            _paint(hu, _tube_mask(grid, piece, lungs.shape), BLOOD, within=lungs)
+    for centre, radius in _bulla_spheres(generator, bullae):
+        ball = _Tube(start=centre, end=centre, start_mm=radius, end_mm=radius)
+        _paint(hu, _tube_mask(grid, ball, lungs.shape), -985, within=lungs)
+    airway = _airways(hu, grid, lungs.shape)
+    truth["airway"] = airway
+    for side in ("right_lung", "left_lung"):
+        truth[side] &= ~airway
+    sigma = [blur_mm / step for step in spacing]
+    hu = ndimage.gaussian_filter(hu, sigma) if blur_mm else hu
+    hu += generator.standard_normal(hu.shape, dtype=np.float32) * np.float32(noise_hu)
+    if padding_hu is not None:
+        hu[:, _outside_circle(grid)] = padding_hu
+    values = np.rint(np.clip(hu, -1024 if padding_hu is None else padding_hu, 3071))
+    return Phantom(hu=values.astype(np.int16), grid=grid, seed=seed, truth=truth)
+
+
+def _outside_circle(grid: Grid) -> Mask:
+    row = np.linspace(-1, 1, grid.rows)[:, None]
+    column = np.linspace(-1, 1, grid.columns)[None, :]
+    outside: Mask = row**2 + column**2 > 1
+    return outside
+
+
+def _solids(
+    grid: Grid, *, lung_hu: int, table: bool
+) -> tuple[NDArray[np.float32], dict[str, Mask]]:
+    shape = (len(grid.positions), grid.rows, grid.columns)
+    hu = np.full(shape, AIR, np.float32)
+    truth = {name: np.zeros(shape, np.bool_) for name in ("body", "right_lung", "left_lung")}
+    for index in range(shape[0]):
+        points = grid.points(index)
+        x, y, z = points[0, :, 0][None, :], points[:, 0, 1][:, None], float(points[0, 0, 2])
+        body = _ellipse(x, y, 175, 118) < 1
+        lung = _lung(x, y, z)
+        _solid_slice(hu[index], x, y, z, body=body)
+        hu[index][lung] = lung_hu
+        if table:
+            hu[index][_table(x, y)] = TABLE
+        truth["body"][index] = body
+        truth["right_lung"][index] = lung & (x < 0)
+        truth["left_lung"][index] = lung & (x > 0)
+    return hu, truth
+
+
+def _solid_slice(hu: NDArray[np.float32], x: Floats, y: Floats, z: float, *, body: Mask) -> None:
+    hu[body] = FAT
+    hu[_ellipse(x, y, 160, 104) < 1] = TISSUE
+    hu[_ribs(x, y, z)] = CORTICAL_BONE
+    spine = np.hypot(x, y - 72)
+    hu[spine < 20] = CORTICAL_BONE if z % 30 > 6 else TISSUE  # vertebrae and discs
+    hu[spine < 17] = SPONGY_BONE if z % 30 > 6 else TISSUE
+    hu[np.hypot(x / 22, (y + 92) / 6) < 1] = SPONGY_BONE  # sternum
+    hu[_heart(x, y, z) < 1] = BLOOD
+
+
+def _ellipse(x: Floats, y: Floats, across: float, along: float) -> Floats:
+    return (x / across) ** 2 + (y / along) ** 2
+
+
+def _ribs(x: Floats, y: Floats, z: float) -> Mask:
+    shell = (_ellipse(x, y, 150, 97) > 1) & (_ellipse(x, y, 156, 102) < 1)
+    ribs: Mask = shell & (((z + 0.35 * y) % 26.0) < 9.0)
+    return ribs
+
+
+def _heart(x: Floats, y: Floats, z: float) -> Floats:
+    return ((x - 28) / 55) ** 2 + ((y + 25) / 48) ** 2 + ((z + 45) / 58) ** 2
+
+
+def _lung(x: Floats, y: Floats, z: float) -> Mask:
+    """Inside the rib cage, beside the mediastinum, between the diaphragm's domes and the apex."""
+    rise = (z + 30) / 155 if z > -30 else (z + 30) / 400
+    if abs(rise) >= 1:
+        return np.zeros(np.broadcast_shapes(x.shape, y.shape), np.bool_)
+    narrowing = float(np.sqrt(1 - rise**2))
+    cage = _ellipse(x, y, 144 * narrowing, 90 * narrowing) < 1
+    mediastinum = np.abs(x) < 26 + 6 * np.cos(y / 40)
+    across = (np.abs(x) - 75) / 85
+    dome = -75 - 45 * (across**2 + (y / 85) ** 2) + np.where(x < 0, 8, 0)  # right dome is higher
+    around_spine = np.hypot(x, y - 72) < 26
+    lung: Mask = cage & ~mediastinum & ~around_spine & (z > dome) & (_heart(x, y, z) > 1.08)
+    return lung
+
+
+def _table(x: Floats, y: Floats) -> Mask:
+    sagging = 132 - (x / 220) ** 2 * 20
+    table: Mask = (np.abs(x) < 200) & (y > sagging) & (y < sagging + 6)
+    return table
+
+
+CARINA = np.array([0.0, 22.0, 30.0])
+LOBES = ((75, 10, 50), (85, -20, 0), (80, 45, -45))  # where lobar bronchi end, left side
+HILA = (np.array([-48.0, 24.0, 2.0]), np.array([48.0, 24.0, 0.0]))
+
+
+def _airway_tubes() -> list[_Tube]:
+    top = np.array([0.0, 12.0, 400.0])
+    tubes = [_Tube(start=top, end=CARINA, start_mm=9.0, end_mm=9.0)]
+    for side, hilum in zip((-1, 1), HILA, strict=True):
+        tubes.append(_Tube(start=CARINA, end=hilum, start_mm=7.5, end_mm=6.0))
+        tips = [np.array(tip, float) for tip in LOBES]
+        tubes += [
+            _Tube(start=hilum, end=tip * (side, 1, 1), start_mm=4.5, end_mm=2.0) for tip in tips
+        ]
+    return tubes
+
+
+WALL_MM = 1.5
+
+
+def _airways(hu: NDArray[np.float32], grid: Grid, shape: tuple[int, ...]) -> Mask:
+    lumen = np.zeros(shape, np.bool_)
+    for tube in _airway_tubes():
+        wall = replace(tube, start_mm=tube.start_mm + WALL_MM, end_mm=tube.end_mm + WALL_MM)
+        _paint(hu, _tube_mask(grid, wall, shape), TISSUE)
+        box, inside = _tube_mask(grid, tube, shape)
+        lumen[box] |= inside
+    hu[lumen] = AIR
+    return lumen
+
+
+def _vessel_tubes(generator: np.random.Generator, count: int) -> list[_Tube]:
+    """Branches that leave each hilum, thin out and fork once."""
+    tubes = []
+    for (side, hilum), _ in itertools.product(zip((-1, 1), HILA, strict=True), range(count)):
+        target = np.array([side * generator.uniform(60, 130), *generator.uniform(-70, 70, 2)])
+        radius = generator.uniform(1.5, 4.0)
+        fork = hilum + (target - hilum) * generator.uniform(0.4, 0.7)
+        tubes.append(_Tube(start=hilum, end=fork, start_mm=radius, end_mm=radius * 0.7))
+        for _branch in range(2):
+            tip = target + generator.uniform(-20, 20, 3)
+            tubes.append(_Tube(start=fork, end=tip, start_mm=radius * 0.6, end_mm=0.7))
+    return tubes
+
+
+PIECE_MM = 10.0
+
+
+def _pieces(tube: _Tube) -> list[_Tube]:
+    """The tube as short ones, whose boxes hold little else."""
+    count = max(1, int(np.linalg.norm(tube.end - tube.start) // PIECE_MM))
+    parts = np.linspace(0, 1, count + 1)
+    points = [tube.start + part * (tube.end - tube.start) for part in parts]
+    radii = [tube.start_mm + part * (tube.end_mm - tube.start_mm) for part in parts]
+    return [
+        _Tube(start=points[i], end=points[i + 1], start_mm=radii[i], end_mm=radii[i + 1])
+        for i in range(count)
+    ]
+
+
+def _bulla_spheres(generator: np.random.Generator, count: int) -> list[tuple[Floats, float]]:
+    return [
+        (
+            np.array([side * generator.uniform(55, 120), *generator.uniform(-60, 60, 2)]),
+            float(generator.uniform(3, 10)),
+        )
+        for side, _ in itertools.product((-1, 1), range(count))
+    ]
+
+
+Box = tuple[slice, slice, slice]
+
+
+def _tube_mask(grid: Grid, tube: _Tube, shape: tuple[int, ...]) -> tuple[Box, Mask]:
+    """The box around a tapered tube on an axial grid, and the tube inside it."""
+    axes = [
+        grid.positions[:, 2],
+        grid.positions[0, 1] + np.arange(shape[1]) * grid.pixel_spacing[0],
+        grid.positions[0, 0] + np.arange(shape[2]) * grid.pixel_spacing[1],
+    ]
+    reach = max(tube.start_mm, tube.end_mm)
+    low = np.minimum(tube.start, tube.end)[::-1] - reach
+    high = np.maximum(tube.start, tube.end)[::-1] + reach
+    bounds = [np.searchsorted(axis, [low[i], high[i]]) for i, axis in enumerate(axes)]
+    box = (slice(*bounds[0]), slice(*bounds[1]), slice(*bounds[2]))
+    z, y, x = np.meshgrid(*(axes[i][box[i]] for i in range(3)), indexing="ij")
+    return box, _inside_tube(np.stack([x, y, z], axis=-1), tube)
+
+
+def _inside_tube(points: Floats, tube: _Tube) -> Mask:
+    along = tube.end - tube.start
+    length = float(along @ along) or 1.0
+    part = np.clip((points - tube.start) @ along / length, 0, 1)
+    distance = np.linalg.norm(points - tube.start - part[..., None] * along, axis=-1)
+    inside: Mask = distance < tube.start_mm + part * (tube.end_mm - tube.start_mm)
+    return inside
+
+
+def _paint(
+    hu: NDArray[np.float32], tube: tuple[Box, Mask], value: int, *, within: Mask | None = None
+) -> None:
+    box, mask = tube
+    hu[box][mask if within is None else mask & within[box]] = value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """How a phantom is written; the defaults are a plain unsigned 16-bit CT series."""
+
+    series: str = "series"  # names the series: other names give other Series and SOP Instance UIDs
+    study: str = "study"
+    modality: str = "CT"
+    kernel: str = "STANDARD"
+    thickness_mm: float | None = None  # None: the distance between the slices
+    spacing_between_slices_mm: float | None = None  # the attribute only, may be wrong on purpose
+    slopes: tuple[float, ...] = (1.0,)  # cycled over the slices
+    intercepts: tuple[float, ...] = (-1024.0,)
+    signed: bool = False
+    bits_stored: int = 16
+    padding_value: int | None = None  # stored value (0028,0120)
+    padding_range_limit: int | None = None  # (0028,0121)
+    photometric: str = "MONOCHROME2"
+    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "AXIAL")
+    acquisition_number: int = 1
+    position_jitter_mm: float = 0.0
+    orientation_jitter: float = 0.0
+    frame_of_reference: str = "shared"  # "each": another one on every slice
+    description: str = "Phantom chest"
+    patient_id: str = "PHANTOM"
+    patient_name: str = "Phantom^Thorax"
+    first_number: int = 1
+    implicit_vr: bool = False
+
+
+PLAIN = Scan()
+
+
+def uid(phantom: Phantom, *names: object) -> UID:
+    """A UID under 2.25 (PS3.5 B.2) that only the phantom's seed and the names decide."""
+    name = "/".join(map(str, (phantom.seed, *names)))
+    return UID(f"2.25.{uuid.uuid5(NAMESPACE, name).int}")
+
+
+def datasets(phantom: Phantom, scan: Scan = PLAIN) -> list[Dataset]:
+    """One CT Image Storage data set a slice, in the phantom's slice order, with file meta."""
+    generator = np.random.default_rng(phantom.seed + 1)
+    return [_instance(phantom, scan, index, generator) for index in range(len(phantom.hu))]
+
+
+def _instance(phantom: Phantom, scan: Scan, index: int, generator: np.random.Generator) -> Dataset:
+    dataset = _common(phantom, scan, uid(phantom, scan.series, "instance", index), CTImageStorage)
+    number = index + scan.first_number
+    dataset.InstanceNumber = number
+    dataset.AcquisitionNumber = scan.acquisition_number
+    if scan.frame_of_reference == "each":
+        dataset.FrameOfReferenceUID = uid(phantom, scan.study, "frame of reference", number)
+    jitter = generator.uniform(-1, 1, 9)
+    position = phantom.grid.positions[index] + jitter[:3] * scan.position_jitter_mm
+    cosines = np.asarray([*phantom.grid.right, *phantom.grid.down])
+    dataset.ImagePositionPatient = decimals(position)
+    dataset.ImageOrientationPatient = decimals(cosines + jitter[3:] * scan.orientation_jitter)
+    dataset.update(_measures(phantom, scan))
+    slope = scan.slopes[index % len(scan.slopes)]
+    intercept = scan.intercepts[index % len(scan.intercepts)]
+    dataset.RescaleSlope, dataset.RescaleIntercept = decimals((slope, intercept))
+    dataset.RescaleType = "HU"
+    stored = _stored(phantom.hu[index], scan, slope, intercept)
+    dataset.PixelData = stored.tobytes()
+    return dataset
+
+
+def enhanced(phantom: Phantom, scan: Scan = PLAIN) -> Dataset:
+    """The phantom as one Enhanced CT Image Storage instance (PS3.3 A.38), a frame a slice."""
+    dataset = _common(phantom, scan, uid(phantom, scan.series, "enhanced"), EnhancedCTImageStorage)
+    dataset.InstanceNumber = 1
+    dataset.NumberOfFrames = len(phantom.hu)
+    shared = Dataset()
+    measures = _measures(phantom, scan)
+    shared.PixelMeasuresSequence = DicomSequence([measures])
+    shared.PlaneOrientationSequence = DicomSequence([Dataset()])
+    cosines = decimals([*phantom.grid.right, *phantom.grid.down])
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = cosines
+    dataset.SharedFunctionalGroupsSequence = DicomSequence([shared])
+    frames = [_frame(phantom, scan, index) for index in range(len(phantom.hu))]
+    dataset.PerFrameFunctionalGroupsSequence = DicomSequence([item for item, _ in frames])
+    dataset.PixelData = b"".join(pixels for _, pixels in frames)
+    return dataset
+
+
+def _frame(phantom: Phantom, scan: Scan, index: int) -> tuple[Dataset, bytes]:
+    slope = scan.slopes[index % len(scan.slopes)]
+    intercept = scan.intercepts[index % len(scan.intercepts)]
+    item, position, values, content = Dataset(), Dataset(), Dataset(), Dataset()
+    position.ImagePositionPatient = decimals(phantom.grid.positions[index])
+    values.RescaleSlope, values.RescaleIntercept = decimals((slope, intercept))
+    values.RescaleType = "HU"
+    content.FrameAcquisitionNumber = scan.acquisition_number
+    content.DimensionIndexValues = [index + 1]
+    frame_type = Dataset()
+    frame_type.FrameType = [*scan.image_type, "NONE"]
+    item.FrameContentSequence = DicomSequence([content])
+    item.PlanePositionSequence = DicomSequence([position])
+    item.PixelValueTransformationSequence = DicomSequence([values])
+    item.CTImageFrameTypeSequence = DicomSequence([frame_type])
+    return item, _stored(phantom.hu[index], scan, slope, intercept).tobytes()
+
+
+def decimals(values: Sequence[float] | Floats) -> list[str]:
+    """Numbers as DS: at most 16 characters (PS3.5 6.2), some ten significant digits."""
+    return [f"{value:.9g}"[:16] for value in values]
+
+
+def _stored(hu: Shorts, scan: Scan, slope: float, intercept: float) -> NDArray[np.integer[Any]]:
+    values = np.rint((hu.astype(np.float64) - intercept) / slope)
+    half = 2 ** (scan.bits_stored - 1)
+    low, high = (-half, half - 1) if scan.signed else (0, 2 * half - 1)
+    if values.min() < low or values.max() > high:
+        raise ValueError(f"HU {hu.min()} to {hu.max()} do not fit {scan.bits_stored} bits")
+    return values.astype("<i2" if scan.signed else "<u2")
+
+
+def _measures(phantom: Phantom, scan: Scan) -> Dataset:
+    measures = Dataset()
+    measures.PixelSpacing = decimals(phantom.grid.pixel_spacing)
+    step = float(phantom.affine[:3, 0] @ phantom.grid.normal)
+    thickness = abs(step) if scan.thickness_mm is None else scan.thickness_mm
+    measures.SliceThickness = decimals([thickness])[0]
+    if scan.spacing_between_slices_mm is not None:
+        measures.SpacingBetweenSlices = decimals([scan.spacing_between_slices_mm])[0]
+    return measures
+
+
+def _common(phantom: Phantom, scan: Scan, sop_instance_uid: UID, sop_class_uid: UID) -> Dataset:
+    dataset = Dataset()
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = sop_class_uid
+    meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian if scan.implicit_vr else ExplicitVRLittleEndian
+    dataset.file_meta = meta
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.ImageType = list(scan.image_type)
+    dataset.SOPClassUID = sop_class_uid
+    dataset.SOPInstanceUID = sop_instance_uid
+    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = "20260102"
+    dataset.ContentDate = "20260102"
+    dataset.StudyTime = dataset.SeriesTime = dataset.AcquisitionTime = "030405"
+    dataset.ContentTime = "030405"
+    dataset.AccessionNumber = f"A{phantom.seed}"
+    dataset.Modality = scan.modality
+    dataset.Manufacturer = "Phantom Works"
+    dataset.ManufacturerModelName = "Thorax"
+    dataset.ReferringPhysicianName = ""
+    dataset.StudyDescription = "Phantom study"
+    dataset.SeriesDescription = scan.description
+    dataset.PatientName = scan.patient_name
+    dataset.PatientID = scan.patient_id
+    dataset.PatientBirthDate = ""
+    dataset.PatientSex = ""
+    dataset.BodyPartExamined = "CHEST"
+    dataset.KVP = "120"
+    dataset.ConvolutionKernel = scan.kernel
+    dataset.PatientPosition = "HFS"
+    dataset.StudyInstanceUID = uid(phantom, scan.study, "study")
+    dataset.SeriesInstanceUID = uid(phantom, scan.study, scan.series)
+    dataset.StudyID = "1"
+    dataset.SeriesNumber = 1
+    dataset.FrameOfReferenceUID = uid(phantom, scan.study, "frame of reference")
+    dataset.PositionReferenceIndicator = ""
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = scan.photometric
+    dataset.Rows, dataset.Columns = phantom.grid.rows, phantom.grid.columns
+    dataset.BitsAllocated = 16
+    dataset.BitsStored = scan.bits_stored
+    dataset.HighBit = scan.bits_stored - 1
+    dataset.PixelRepresentation = int(scan.signed)
+    if scan.padding_value is not None:
+        dataset.add_new("PixelPaddingValue", "SS" if scan.signed else "US", scan.padding_value)
+    if scan.padding_range_limit is not None:
+        limit = scan.padding_range_limit
+        dataset.add_new("PixelPaddingRangeLimit", "SS" if scan.signed else "US", limit)
+    return dataset
