@@ -1,0 +1,330 @@
+"""A configuration that was loaded is whole: checked, resolved, paths absolute, nothing unknown.
+
+Keys that only one kind of destination, model or trigger has are declared by the kind itself
+(service/declared.py) and arrive in `settings`, with defaults filled in and paths absolute.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service import criteria, declared, kinds
+from service.criteria import Criterion
+from service.preferences import PREFERENCES
+from service.sections import (
+    LISTS,
+    SECTIONS,
+    ApplicationEntity,
+    CompletionKeys,
+    Deliveries,
+    DestinationKeys,
+    Inference,
+    Log,
+    ModelKeys,
+    Results,
+    Retention,
+    RouteKeys,
+    Storage,
+    Web,
+)
+from service.validation import (
+    ConfigurationError,
+    Place,
+    Section,
+    listed,
+    suggestion,
+    validated,
+)
+from storage.records import Priority
+
+__all__ = ["Configuration", "ConfigurationError", "load"]
+
+TRIGGERS = "service.triggers"
+DESTINATIONS = "service.destinations"
+MODELS = "inference.models"
+RESULTS = "inference.encoding"
+
+Settings = Mapping[str, Any]
+"""A kind's own keys -> values: text, number, bool, absolute path as text, table of such."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """When a series or a study is complete. `settings`: the trigger kind's own keys."""
+
+    kind: str
+    seconds: float
+    study_seconds: float
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where results go. `settings`: the destination kind's own keys."""
+
+    name: str
+    kind: str
+    results: tuple[str, ...]
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A configured model.
+
+    `digest`: SHA-256 of kind and settings; `requirements`: what the kind declares that it wants.
+    """
+
+    name: str
+    kind: str
+    version: str
+    deadline_seconds: float
+    settings: Settings
+    digest: str
+    requirements: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A rule. `best`: one series of the study, chosen by `prefer`; else each that matches."""
+
+    name: str
+    match: tuple[Criterion, ...]
+    models: tuple[Model, ...]
+    destinations: tuple[str, ...]
+    priority: Priority
+    best: bool
+    prefer: tuple[str, ...]
+    minimum_instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A whole configuration; every path in it is absolute."""
+
+    file: Path
+    application_entity: ApplicationEntity
+    storage: Storage
+    web: Web
+    completion: Completion
+    retention: Retention
+    results: Results
+    inference: Inference
+    deliveries: Deliveries
+    log: Log
+    destinations: tuple[Destination, ...]
+    models: tuple[Model, ...]
+    routes: tuple[Route, ...]
+
+    @property
+    def database_url(self) -> str:
+        """The catalogue's URL."""
+        return self.storage.database or f"sqlite:///{self.storage.directory / 'catalogue.sqlite'}"
+
+
+def load(path: Path) -> Configuration:
+    """The configuration in a TOML file; ConfigurationError when anything is wrong with it."""
+    return parse(_read(path), file=path.absolute())
+
+
+def parse(text: str, *, file: Path) -> Configuration:
+    """The configuration in a TOML text that stands in `file`."""
+    place = Place(file=file)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise place.error(str(error), allowed="TOML 1.0") from error
+    _refuse_unknown(raw, place)
+    return _configuration(raw, place)
+
+
+def keys_of(base: type[Section], *, package: str, kind: str) -> type[Section]:
+    """The keys of a kind: those of every kind of its package and its own."""
+    return declared.section(base, kinds.source(package, kind))
+
+
+def _read(path: Path) -> str:
+    place = Place(file=path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise place.error(f"cannot be read: {error.strerror}", allowed="a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise place.error("is not UTF-8", allowed="a TOML file in UTF-8") from error
+
+
+def _refuse_unknown(raw: Mapping[str, object], place: Place) -> None:
+    known = (*SECTIONS, *LISTS)
+    for key in raw:
+        if key not in known:
+            hint = suggestion(key, known)
+            raise place.at(key).error(f"unknown key{hint}", allowed=", ".join(known))
+
+
+def _configuration(raw: Mapping[str, Any], place: Place) -> Configuration:
+    def section(name: str) -> Any:
+        return validated(SECTIONS[name], raw.get(name, {}), place.at(name))
+
+    def entries(name: str) -> list[tuple[Any, Place]]:
+        return _entries(raw.get(name, []), place.at(name))
+
+    destinations = tuple(_destination(*entry) for entry in entries("destinations"))
+    models = tuple(_model(*entry) for entry in entries("models"))
+    configuration = Configuration(
+        file=place.file,
+        application_entity=section("application_entity"),
+        storage=_absolute(section("storage"), place),
+        web=section("web"),
+        completion=_completion(raw.get("completion", {}), place.at("completion")),
+        retention=section("retention"),
+        results=section("results"),
+        inference=section("inference"),
+        deliveries=section("deliveries"),
+        log=_log(section("log"), place),
+        destinations=destinations,
+        models=models,
+        routes=tuple(
+            _route(*entry, models=models, destinations=destinations) for entry in entries("routes")
+        ),
+    )
+    _check_together(configuration, place)
+    return configuration
+
+
+def _entries(raw: object, place: Place) -> list[tuple[Any, Place]]:
+    if not isinstance(raw, list):
+        raise place.error("is not a list of tables", allowed=f"[[{place.key}]]")
+    seen: set[object] = set()
+    entries = []
+    for index, entry in enumerate(raw):
+        where = place.item(entry, index)
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name in seen:
+            raise where.at("name").error(f"{name!r} is used twice", allowed="a name of its own")
+        seen.add(name if isinstance(name, str) else None)
+        entries.append((entry, where))
+    return entries
+
+
+def _kinded(
+    base: type[Section], raw: object, place: Place, *, package: str, defining: str
+) -> tuple[Any, Settings]:
+    """A table with a kind: its common keys validated, its own keys apart."""
+    if not isinstance(raw, dict):
+        raise place.error(f"{raw!r} is not a table", allowed=f"a table of {listed(base)}")
+    kind = raw.get("kind", base.model_fields["kind"].get_default())
+    choices = kinds.kinds(package, defining=defining)
+    if kind not in choices:
+        wrong = "is missing" if kind is None else f"{kind!r} is not a kind"
+        hint = suggestion(kind, choices)
+        raise place.at("kind").error(f"{wrong}{hint}", allowed=", ".join(choices) or "none exists")
+    section = keys_of(base, package=package, kind=kind)
+    values = validated(section, raw, place)
+    own = {key: None for key in section.model_fields if key not in base.model_fields}
+    return values, declared.plain_values(values, own, place.file.parent)
+
+
+def _completion(raw: object, place: Place) -> Completion:
+    values, settings = _kinded(CompletionKeys, raw, place, package=TRIGGERS, defining="complete")
+    return Completion(
+        kind=values.kind,
+        seconds=values.seconds,
+        study_seconds=values.study_seconds,
+        settings=settings,
+    )
+
+
+def _destination(raw: object, place: Place) -> Destination:
+    values, settings = _kinded(
+        DestinationKeys, raw, place, package=DESTINATIONS, defining="Destination"
+    )
+    known = kinds.kinds(RESULTS, defining="encode")
+    for result in values.results:
+        if result not in known:
+            raise place.at("results").error(
+                f"{result!r} is not a result kind{suggestion(result, known)}",
+                allowed=", ".join(known),
+            )
+    return Destination(
+        name=values.name, kind=values.kind, results=values.results, settings=settings
+    )
+
+
+def _model(raw: object, place: Place) -> Model:
+    values, settings = _kinded(ModelKeys, raw, place, package=MODELS, defining="VERSION")
+    return Model(
+        name=values.name,
+        kind=values.kind,
+        version=str(kinds.constant(MODELS, values.kind, "VERSION")),
+        deadline_seconds=values.deadline_seconds,
+        settings=settings,
+        digest=_digest(values.kind, settings),
+        requirements=kinds.keywords(MODELS, values.kind, "REQUIREMENTS"),
+    )
+
+
+def _digest(kind: str, settings: Settings) -> str:
+    canonical = json.dumps({"kind": kind, "settings": dict(settings)}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _route(
+    raw: object, place: Place, *, models: tuple[Model, ...], destinations: tuple[Destination, ...]
+) -> Route:
+    values = validated(RouteKeys, raw, place)
+    by_name = {model.name: model for model in models}
+    _each_known(values.models, by_name, place.at("models"), "a model")
+    known = {destination.name for destination in destinations}
+    _each_known(values.destinations, known, place.at("destinations"), "a destination")
+    _each_known(values.prefer, PREFERENCES, place.at("prefer"), "a preference")
+    if values.select == "each" and "prefer" in values.model_fields_set:
+        raise place.at("prefer").error("has no effect", allowed='prefer only with select = "best"')
+    return Route(
+        name=values.name,
+        match=_match(values.match, place.at("match")),
+        models=tuple(by_name[name] for name in dict.fromkeys(values.models)),
+        destinations=tuple(dict.fromkeys(values.destinations)),
+        priority=Priority(values.priority),
+        best=values.select == "best",
+        prefer=tuple(dict.fromkeys(values.prefer)),
+        minimum_instances=values.minimum_instances,
+    )
+
+
+def _each_known(names: tuple[str, ...], known: Any, place: Place, what: str) -> None:
+    for name in names:
+        if name not in known:
+            allowed = ", ".join(known) or "none is configured"
+            raise place.error(f"{name!r} is not {what}{suggestion(name, known)}", allowed=allowed)
+
+
+def _match(raw: Mapping[str, Any], place: Place) -> tuple[Criterion, ...]:
+    return tuple(_criterion(keyword, wanted, place) for keyword, wanted in raw.items())
+
+
+def _criterion(keyword: str, wanted: object, place: Place) -> Criterion:
+    try:
+        return criteria.parse(keyword, wanted)
+    except ValueError as error:
+        raise place.at(keyword).error(str(error), allowed=criteria.ALLOWED) from error
+
+
+def _absolute(storage: Storage, place: Place) -> Storage:
+    return storage.model_copy(update={"directory": place.file.parent / storage.directory})
+
+
+def _log(log: Log, place: Place) -> Log:
+    return log.model_copy(update={"file": place.file.parent / log.file}) if log.file else log
+
+
+def _check_together(configuration: Configuration, place: Place) -> None:
+    minimum = configuration.storage.minimum_free_gib
+    if configuration.retention.free_gib < minimum:
+        raise place.at("retention", "free_gib").error(
+            f"{configuration.retention.free_gib:g} is below storage.minimum_free_gib",
+            allowed=f"{minimum:g} or more",
+        )
