@@ -17,6 +17,14 @@ class SeriesState(StrEnum):
     QUARANTINED = "quarantined"  # cannot be read; a person has to look
 
 
+class Registration(StrEnum):
+    """What the catalogue made of an instance that came."""
+
+    NEW = "new"  # registered; its series is RECEIVING
+    DUPLICATE = "duplicate"  # the same object came before: nothing changed
+    CONFLICT = "conflict"  # its SOP Instance UID came before with other bytes: kept, not analysed
+
+
 class JobState(StrEnum):
     """Of one model's work on one set of instances."""
 
@@ -31,7 +39,9 @@ class Verdict(StrEnum):
     """How a job that is DONE ended."""
 
     MEASURED = "measured"  # everything the model measures
-    WITHHELD = "withheld"  # found something, but named measurements are withheld; the reason is stated
+    WITHHELD = (
+        "withheld"  # found something, but named measurements are withheld; the reason is stated
+    )
     NOT_ANALYSED = "not_analysed"  # the reason is stated
 
 
@@ -40,7 +50,9 @@ class DeliveryState(StrEnum):
 
     DUE = "due"  # to be sent at or after `due_at`
     SENT = "sent"  # the destination answered Success
-    COMMITTED = "committed"  # the destination took responsibility (storage commitment, folder fsync)
+    COMMITTED = (
+        "committed"  # the destination took responsibility (storage commitment, folder fsync)
+    )
     FAILED = "failed"  # given up; the last error is stated
     WITHDRAWN = "withdrawn"  # superseded before it was sent
 
@@ -71,7 +83,9 @@ class Instance:
     received_at: datetime
     calling_ae_title: str
     header: Header
-    conflict: bool = False  # same SOP Instance UID as an earlier instance, other bytes: kept, not analysed
+    conflict: bool = (
+        False  # same SOP Instance UID as an earlier instance, other bytes: kept, not analysed
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +108,9 @@ class SeriesArrival:
     attributes: Header
     fingerprint: str
     own_result: bool  # one of our results, come back
+    forgotten: int = (
+        0  # of `instances`: those whose bytes retention gave up; they cannot be analysed again
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +153,9 @@ class Job:
     request: JobRequest
     study_instance_uid: str
     series_instance_uid: str
-    generation: int  # 1 for the first job of its scope and model, 2 for the one that supersedes it, ...
+    generation: (
+        int  # 1 for the first job of its scope and model, 2 for the one that supersedes it, ...
+    )
     supersedes: int | None  # job_id
     attempts: int
     token: int
@@ -173,6 +192,7 @@ class Delivery:
     order: int
     state: DeliveryState
     attempts: int
+    token: int = 0  # fences, as a job's does
     due_at: datetime
     created_at: datetime
     last_error: str | None

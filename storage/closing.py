@@ -1,0 +1,151 @@
+"""A job is asked for once; a newer set of instances takes the place of an older one, and nothing is lost for it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from storage.planning import plan_deliveries, withdraw
+from storage.records import Disposition, JobRequest, JobState, Priority
+from storage.schema import DISPOSITIONS, JOBS, RESULTS
+
+_SUPERSEDED = (JobState.WAITING, JobState.RUNNING, JobState.FAILED)
+
+
+def request_jobs(connection: Connection, requests: Sequence[JobRequest], now: datetime) -> None:
+    """Inserts the jobs, or adds routes and destinations to those that exist; cancels what they supersede."""
+    for request in requests:
+        equal = _equal(connection, request)
+        if equal is None:
+            _insert(connection, request, now)
+        else:
+            _merge(connection, equal, request, now)
+
+
+def replace_dispositions(
+    connection: Connection, dispositions: Iterable[Disposition], now: datetime
+) -> None:
+    """Adds the dispositions; the caller removed those they replace."""
+    rows = [
+        {
+            "series_id": disposition.series_id,
+            "state": disposition.state,
+            "route": disposition.route,
+            "model": disposition.model,
+            "reason": disposition.reason,
+            "created_at": now,
+        }
+        for disposition in dispositions
+    ]
+    if rows:
+        connection.execute(sa.insert(DISPOSITIONS), rows)
+
+
+def _equal(connection: Connection, request: JobRequest) -> Row[Any] | None:
+    return connection.execute(
+        sa.select(JOBS)
+        .where(
+            JOBS.c.fingerprint == request.fingerprint,
+            JOBS.c.model == request.model,
+            JOBS.c.model_version == request.model_version,
+            JOBS.c.configuration == request.configuration,
+        )
+        .with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def _insert(connection: Connection, request: JobRequest, now: datetime) -> None:
+    _cancel_others(connection, request, now, but=None)
+    connection.execute(
+        sa.insert(JOBS).values(
+            state=JobState.WAITING,
+            scope=request.scope,
+            series_id=request.series_id,
+            fingerprint=request.fingerprint,
+            model=request.model,
+            model_version=request.model_version,
+            configuration=request.configuration,
+            routes=request.routes,
+            destinations=request.destinations,
+            priority=request.priority,
+            request_reason=request.reason,
+            generation=_next_generation(connection, request),
+            supersedes=_predecessor(connection, request, but=None),
+            attempts=0,
+            token=0,
+            due_at=now,
+            created_at=now,
+        )
+    )
+
+
+def _merge(connection: Connection, equal: Row[Any], request: JobRequest, now: datetime) -> None:
+    """The equal job gains routes and destinations; one that was CANCELLED is wanted again."""
+    _cancel_others(connection, request, now, but=equal.id)
+    values: dict[str, Any] = {
+        "routes": tuple(dict.fromkeys((*equal.routes, *request.routes))),
+        "destinations": tuple(dict.fromkeys((*equal.destinations, *request.destinations))),
+        "priority": min(equal.priority, request.priority, key=list(Priority).index),
+    }
+    if equal.state is JobState.CANCELLED:
+        values |= _wanted_again(connection, equal, request, now)
+    connection.execute(sa.update(JOBS).where(JOBS.c.id == equal.id).values(**values))
+    if equal.state is JobState.DONE:
+        plan_deliveries(connection, equal.id, now)
+        withdraw(connection, scope=request.scope, model=request.model, but=equal.id, now=now)
+
+
+def _wanted_again(
+    connection: Connection, equal: Row[Any], request: JobRequest, now: datetime
+) -> dict[str, Any]:
+    return {
+        "state": JobState.WAITING,
+        "scope": request.scope,
+        "generation": _next_generation(connection, request),
+        "supersedes": _predecessor(connection, request, but=equal.id),
+        "attempts": 0,
+        "token": equal.token + 1,
+        "due_at": now,
+        "finished_at": None,
+        "reason": None,
+    }
+
+
+def _cancel_others(
+    connection: Connection, request: JobRequest, now: datetime, *, but: int | None
+) -> None:
+    connection.execute(
+        sa.update(JOBS)
+        .where(*_same_scope(request, but), JOBS.c.state.in_(_SUPERSEDED))
+        .values(
+            state=JobState.CANCELLED,
+            token=JOBS.c.token + 1,
+            lease_until=None,
+            finished_at=now,
+            reason="superseded: the set of instances changed, or another series was chosen",
+        )
+    )
+
+
+def _next_generation(connection: Connection, request: JobRequest) -> int:
+    query = sa.select(sa.func.max(JOBS.c.generation)).where(*_same_scope(request, None))
+    return (connection.execute(query).scalar_one() or 0) + 1
+
+
+def _predecessor(connection: Connection, request: JobRequest, *, but: int | None) -> int | None:
+    """The newest other job of the scope and model that has results."""
+    has_results = sa.exists().where(RESULTS.c.job_id == JOBS.c.id, RESULTS.c.current)
+    query = (
+        sa.select(JOBS.c.id)
+        .where(*_same_scope(request, but), has_results)
+        .order_by(JOBS.c.generation.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _same_scope(request: JobRequest, but: int | None) -> list[sa.ColumnElement[bool]]:
+    same = [JOBS.c.scope == request.scope, JOBS.c.model == request.model]
+    return same if but is None else [*same, JOBS.c.id != but]

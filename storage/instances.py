@@ -1,0 +1,83 @@
+"""Bytes under a key are whole: they arrive by rename, never by writing in place."""
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from storage.backends.local import LocalBackend, older_than
+from storage.errors import file_errors
+
+_FOLDERS = ("instances", "results", "quarantine", "incoming")
+
+
+class InstanceStore:
+    """Objects by digest under `root`. Methods raise OutOfSpace when the disk or a quota is full.
+
+    Keys: `instances/<2 hex>/<digest>.dcm`, `results/<2 hex>/<digest>.dcm`, `quarantine/<digest>.dcm`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._backend = LocalBackend(root)
+        with file_errors("making the storage folders"):
+            for name in _FOLDERS:
+                (root / name).mkdir(mode=0o750, parents=True, exist_ok=True)
+
+    @property
+    def incoming(self) -> Path:
+        """Where receivers write `*.part` files: the same file system, so that a rename keeps them."""
+        return self._backend.root / "incoming"
+
+    def new_part(self) -> Path:
+        """A name in `incoming` that nobody else has; the file does not exist yet."""
+        return self.incoming / f"{uuid.uuid4().hex}.part"
+
+    def adopt(self, part: Path, digest: str) -> str:
+        """Makes a received `.part` the bytes of `digest` and gives its key; durable only after `sync`."""
+        key = f"instances/{digest[:2]}/{digest}.dcm"
+        self._backend.adopt(part, key)
+        return key
+
+    def sync(self, keys: Iterable[str]) -> None:
+        """Makes adopted keys survive a power cut: one fsync for each folder of the group."""
+        self._backend.sync(keys)
+
+    def write_result(self, data: bytes) -> tuple[str, str, int]:
+        """Keeps a result object durably: key, SHA-256 of the bytes, size."""
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"results/{digest[:2]}/{digest}.dcm"
+        self._backend.write(data, key, scratch=self.incoming)
+        return key, digest, len(data)
+
+    def quarantine(self, refused: Path | bytes) -> str:
+        """Keeps refused bytes durably for a person to see; a `.part` file is moved."""
+        key = f"quarantine/{uuid.uuid4().hex}.dcm"
+        if isinstance(refused, bytes):
+            self._backend.write(refused, key, scratch=self.incoming)
+        else:
+            self._backend.adopt(refused, key)
+            self._backend.sync([key])
+        return key
+
+    def path(self, key: str) -> Path:
+        """The file of a key."""
+        return self._backend.path(key)
+
+    def delete(self, key: str) -> None:
+        """Removes the bytes of a key; one that is not there changes nothing."""
+        self._backend.delete(key)
+
+    def free_bytes(self) -> int:
+        """What may still be written, in bytes."""
+        return self._backend.free_bytes()
+
+    def sweep_incoming(self, older_than_moment: datetime) -> int:
+        """Removes `.part` files last changed before the moment: their sender got no Success. Gives their number."""
+        stale = [
+            part for part in self.incoming.glob("*.part") if older_than(part, older_than_moment)
+        ]
+        with file_errors("removing unfinished objects"):
+            for part in stale:
+                part.unlink(missing_ok=True)
+        return len(stale)
