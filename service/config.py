@@ -14,6 +14,7 @@ from typing import Any
 
 from service import criteria, declared, kinds
 from service.criteria import Criterion
+from service.header import INDEXED
 from service.preferences import PREFERENCES
 from service.sections import (
     LISTS,
@@ -307,6 +308,9 @@ def _match(raw: Mapping[str, Any], place: Place) -> tuple[Criterion, ...]:
 
 
 def _criterion(keyword: str, wanted: object, place: Place) -> Criterion:
+    if keyword not in INDEXED:
+        wrong = f"not an element that routes can match{suggestion(keyword, INDEXED)}"
+        raise place.at(keyword).error(wrong, allowed=", ".join(sorted(INDEXED)))
     try:
         return criteria.parse(keyword, wanted)
     except ValueError as error:
