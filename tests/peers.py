@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -72,12 +72,13 @@ def is_listening(port: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoragePeer:
-    """A PACS: where it listens, where what it received lies, what it said."""
+    """A PACS: where it listens, where what it received lies, what it said, its process."""
 
     ae_title: str
     port: int
     folder: Path
     log: Path
+    process_id: int = 0
 
     def received(self) -> list[Path]:
         """The files it has, sorted by name."""
@@ -90,8 +91,8 @@ def dcmtk_storescp(folder: Path, *flags: str, port: int | None = None) -> Iterat
     program = debian_program("storescp", "dcmtk")
     peer = _storage_peer(folder, port, "STORESCP")
     options = ["+B", "-v", "-od", str(peer.folder), "-aet", peer.ae_title, *flags]
-    with process([program, *options, str(peer.port)], log=peer.log, port=peer.port):
-        yield peer
+    with process([program, *options, str(peer.port)], log=peer.log, port=peer.port) as child:
+        yield replace(peer, process_id=child.pid)
 
 
 @contextmanager
@@ -102,8 +103,8 @@ def pynetdicom_storage(folder: Path, **habits: str | int) -> Iterator[StoragePee
     flags = [text for name, value in habits.items() for text in (f"--{name}", str(value))]
     script = Path(__file__).with_name("storage_peer.py")
     command = [sys.executable, script, str(peer.port), peer.folder, *flags]
-    with process(command, log=peer.log, port=peer.port):
-        yield peer
+    with process(command, log=peer.log, port=peer.port) as child:
+        yield replace(peer, process_id=child.pid)
 
 
 def _storage_peer(folder: Path, port: int | None, ae_title: str) -> StoragePeer:

@@ -247,7 +247,9 @@ class _Line:
         entity.connection_timeout = self.settings.connection_seconds
         entity.acse_timeout = self.settings.association_seconds
         entity.dimse_timeout = self.settings.response_seconds
-        entity.network_timeout = self.settings.network_seconds
+        entity.network_timeout = (
+            None  # aborts twice beside a release; `_connected` bounds the waits
+        )
         return entity
 
     def _connected(self, event: evt.Event) -> None:
@@ -305,6 +307,7 @@ class _Line:
         if "Status" in status:
             answer, note = judge(status.Status)
             return answer, note and f"{note}{_offending(status)}"
+        self.association = None  # it ended, or pynetdicom ended it: the next object gets a new one
         if time.monotonic() - started < seconds:
             return Answer.TRANSIENT, f"{self._peer} ended the association before it answered"
         return Answer.TRANSIENT, f"{self._peer} did not answer within {seconds:.0f} s"
