@@ -1,0 +1,222 @@
+"""Stored pixels to values with their unit and the mask of padding, a slice at a time, or refusal.
+
+Rules:
+
+- Value = slope x stored + intercept of the slice itself (Modality LUT, PS3.3 C.11.1). CT without
+  them, or with a Rescale Type that is not Hounsfield units, is refused; other modalities take 1
+  and 0.
+- MONOCHROME1 is never inverted here: it is how to show a slice, not what its values mean. (It will
+  be for projection radiography, whose values have no unit and whose models were trained upright.)
+- Padding is what equals Pixel Padding Value, or lies between it and Pixel Padding Range Limit
+  (PS3.3 C.7.5.1.1.2), and in CT whatever means -2000 HU or less, declared or not. It becomes
+  -1024 HU in CT and 0 elsewhere. A declared padding that would mean tissue (above -900 HU and up
+  to 3071 HU) is not believed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from inference.errors import DecodeError, InputRefused
+from inference.series import UNREADABLE, Frame, number, text, value
+
+Stored = NDArray[np.integer[Any]]
+Values = NDArray[np.int32] | NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+CT_AIR = -1024
+CT_NOT_MEASURED = -2000  # HU: no scanner measures so little
+CT_TISSUE = (-900.0, 3071.0)  # HU
+HOUNSFIELD_TYPES = (None, "HU", "US", "HU_MOD")  # US: unspecified, what many scanners write
+LARGEST_RATIO = 10_000  # uncompressed to compressed bytes; an empty JPEG 2000 frame stays below
+MOST_VOXELS = 2**31
+
+PIXEL_DATA = Tag("PixelData")
+IMAGE_PIXEL = slice(Tag(0x00280000), Tag(0x00290000))  # group 0028: Image Pixel and Modality LUT
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Values of a slice, (rows, columns), and where the scanner had no data."""
+
+    values: Values
+    padding: Mask | None
+
+
+def check_size(frames: Sequence[Frame]) -> None:
+    """Refuse sizes that the pixel data cannot hold, before anything is allocated."""
+    voxels = len(frames) * frames[0].rows * frames[0].columns
+    if voxels > MOST_VOXELS:
+        raise InputRefused(f"{voxels} voxels; at most {MOST_VOXELS} are read")
+    per_dataset = {id(frame.dataset): frame for frame in frames}
+    for frame in per_dataset.values():
+        _check_length(frame)
+
+
+def _check_length(frame: Frame) -> None:
+    dataset = frame.dataset
+    stated = int(number(dataset, "NumberOfFrames") or 1)
+    bits = number(dataset, "BitsAllocated") or 0
+    if bits not in (8, 16, 32):
+        raise DecodeError(f"{frame.name}: {bits:.0f} bits allocated; 8, 16 and 32 are read")
+    wanted = stated * frame.rows * frame.columns * bits / 8
+    length = _length(dataset)
+    compressed = transfer_syntax(dataset).is_encapsulated
+    if wanted > length * (LARGEST_RATIO if compressed else 1):
+        raise DecodeError(
+            f"{frame.name}: {stated} x {frame.rows} x {frame.columns} pixels of {bits:.0f} bits "
+            f"cannot come from {length} bytes of pixel data"
+        )
+
+
+def _length(dataset: Dataset) -> int:
+    """Bytes of pixel data, without reading them from a file they were left in."""
+    element = dataset.get_item(PIXEL_DATA, keep_deferred=True)
+    if element.value is None:
+        return int(getattr(element, "length", 0))
+    return len(element.value)
+
+
+def transfer_syntax(dataset: Dataset) -> UID:
+    """Transfer Syntax UID (0002,0010); raises DecodeError when it is not stated."""
+    meta = getattr(dataset, "file_meta", None)
+    found = None if meta is None else text(meta, "TransferSyntaxUID")
+    if found is None:
+        raise DecodeError("no Transfer Syntax UID is stated")
+    return UID(found)
+
+
+def stored(dataset: Dataset, indices: Sequence[int]) -> Iterator[Stored]:
+    """The stored pixels of these frames (from 0), each (rows, columns); one in memory at a time.
+
+    Pixel data that a deferred read left in its file is read here and not kept.
+    Raises DecodeError naming the transfer syntax when no library here can decode it.
+    """
+    syntax = transfer_syntax(dataset)
+    try:
+        decoder = get_decoder(syntax)
+        part = _image_pixel_module(dataset)
+        many = (number(dataset, "NumberOfFrames") or 1) > 1
+        if not many:
+            yield decoder.as_array(part, raw=True, index=0)[0]
+            return
+        for array, _ in decoder.iter_array(part, raw=True, indices=list(indices)):
+            yield array
+    except UNREADABLE as error:
+        name = syntax.name if syntax.is_transfer_syntax else f"transfer syntax {syntax}"
+        raise DecodeError(f"pixel data cannot be decoded ({name}, {syntax})") from error
+
+
+def _image_pixel_module(dataset: Dataset) -> Dataset:
+    """What a decoder reads, in a data set of its own, so that the caller's stays as it was."""
+    part: Dataset = dataset[IMAGE_PIXEL.start : IMAGE_PIXEL.stop]
+    part.file_meta = dataset.file_meta
+    part[PIXEL_DATA] = dataset.get_item(PIXEL_DATA)
+    for keyword in OFFSETS:
+        if keyword in dataset:
+            part[Tag(keyword)] = dataset.get_item(Tag(keyword))
+    return part
+
+
+def slices(frames: Sequence[Frame]) -> Iterator[tuple[int, Slice]]:
+    """(place in `frames`, its values) of every frame, in the order that is cheapest to decode."""
+    by_dataset: dict[int, list[int]] = {}
+    for place, frame in enumerate(frames):
+        by_dataset.setdefault(id(frame.dataset), []).append(place)
+    for places in by_dataset.values():
+        first = frames[places[0]]
+        pixels = stored(first.dataset, [frames[place].index for place in places])
+        for place, array in zip(places, pixels, strict=True):
+            yield place, measured(frames[place], array)
+
+
+def measured(frame: Frame, array: Stored) -> Slice:
+    """Stored pixels as values of the modality's unit, padding replaced and marked."""
+    if array.shape != (frame.rows, frame.columns):
+        raise DecodeError(f"{frame.name}: decoded to {array.shape}, stated {frame.rows} rows")
+    slope, intercept = _rescale(frame)
+    if slope.is_integer() and intercept.is_integer() and array.dtype.itemsize < 4:
+        values: Values = array.astype(np.int32)
+        values *= np.int32(slope)
+        values += np.int32(intercept)
+    else:
+        values = (array * slope + intercept).astype(np.float32)
+    return _without_padding(frame, array, values)
+
+
+def _rescale(frame: Frame) -> tuple[float, float]:
+    slope, intercept = frame.slope, frame.intercept
+    if not _is_ct(frame):
+        slope, intercept = (
+            1.0 if slope is None else slope,
+            0.0 if intercept is None else intercept,
+        )
+    if slope is None or intercept is None:
+        raise InputRefused(f"{frame.name}: CT without Rescale Slope and Intercept has no HU")
+    if slope == 0:
+        raise InputRefused(f"{frame.name}: Rescale Slope is 0")
+    if _is_ct(frame) and frame.rescale_type not in HOUNSFIELD_TYPES:
+        raise InputRefused(f"{frame.name}: Rescale Type is {frame.rescale_type}, not HU")
+    return slope, intercept
+
+
+def _is_ct(frame: Frame) -> bool:
+    return text(frame.dataset, "Modality") == "CT"
+
+
+def _without_padding(frame: Frame, array: Stored, values: Values) -> Slice:
+    padding = _padding(frame, array)
+    if _is_ct(frame):
+        low = values <= CT_NOT_MEASURED
+        padding = low if padding is None else padding | low
+    if padding is None or not padding.any():
+        return Slice(values=values, padding=None)
+    values[padding] = CT_AIR if _is_ct(frame) else 0
+    return Slice(values=values, padding=padding)
+
+
+def _padding(frame: Frame, array: Stored) -> Mask | None:
+    declared = padding_range(frame)
+    if declared is None or padding_is_tissue(frame):
+        return None
+    low, high = declared
+    found: Mask = (array >= low) & (array <= high)
+    return found
+
+
+def padding_is_tissue(frame: Frame) -> bool:
+    """Whether a CT declares as padding what would be tissue: then it is not believed."""
+    declared = padding_range(frame)
+    if declared is None or not _is_ct(frame):
+        return False
+    slope, intercept = _rescale(frame)
+    low, high = (slope * limit + intercept for limit in declared)
+    return max(low, high) > CT_TISSUE[0] and min(low, high) <= CT_TISSUE[1]
+
+
+def padding_range(frame: Frame) -> tuple[int, int] | None:
+    """The lowest and highest stored value that is padding, both included; None when undeclared."""
+    first = _pixel_value(frame.dataset, "PixelPaddingValue")
+    if first is None:
+        return None
+    last = _pixel_value(frame.dataset, "PixelPaddingRangeLimit")
+    return (first, first) if last is None else (min(first, last), max(first, last))
+
+
+def _pixel_value(dataset: Dataset, keyword: str) -> int | None:
+    """A stored value whose VR (US or SS) may not match Pixel Representation, read as the pixels."""
+    found = value(dataset, keyword)
+    if not isinstance(found, int):
+        return None
+    bits = int(number(dataset, "BitsStored") or 16)
+    within = found & ((1 << bits) - 1)
+    signed = number(dataset, "PixelRepresentation") == 1
+    return within - (1 << bits) if signed and within >> (bits - 1) else within
