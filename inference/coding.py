@@ -13,3 +13,41 @@ LOW_ATTENUATION_AREA_950 = Code("LAA950", "99HOUNSFIELD", "Low attenuation area 
 
 ATTENUATION_PERCENTILE_15 = Code("PERC15", "99HOUNSFIELD", "15th percentile of attenuation")
 """Ours: CID 7468 has only the 10th and 90th percentile (IBSI)."""
+
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+"""Purpose of reference of a model as contributing equipment (PS3.16 CID 7005)."""
+
+ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
+"""Purpose of reference of the scanner (PS3.16 CID 7005)."""
+
+MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
+"""Title of every report (PS3.16 CID 7021); OHIF lists findings under no other."""
+
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+TRACKING_UNIQUE_IDENTIFIER = Code("112040", "DCM", "Tracking Unique Identifier")
+IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+COMMENT = Code("121106", "DCM", "Comment")
+DEVICE = Code("121007", "DCM", "Device")
+LONG_AXIS = Code("103339001", "SCT", "Long axis")
+PATH = Code("121055", "DCM", "Path")
+"""Purpose of the coordinates along which a length was measured (PS3.16 TID 1400)."""
+
+REPRESENTATIVE_POINT = Code("128140", "DCM", "Representative point")
+SOURCE_SERIES_FOR_SEGMENTATION = Code("121232", "DCM", "Source series for segmentation")
+MILLIMETRE = Code("mm", "UCUM", "mm")
+
+_PROCEDURES = {
+    "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
+    "PT": Code("44136-0", "LN", "PET unspecified body region"),
+    "NM": Code("49118-3", "LN", "NM unspecified body region"),
+    "CR": Code("43468-8", "LN", "XR unspecified body region"),
+    "DX": Code("43468-8", "LN", "XR unspecified body region"),
+}
+_ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+
+
+def procedure(modality: str) -> Code:
+    """The imaging procedure of a modality (PS3.16 CID 100), or "Imaging procedure"."""
+    return _PROCEDURES.get(modality, _ANY_PROCEDURE)

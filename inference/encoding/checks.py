@@ -1,0 +1,225 @@
+"""No result leaves with a voxel, a position, a reference or an identity that is not its source's.
+
+These are the cross-checks that no validator makes: the object is read back from its own elements and
+compared with the findings and the source. They also hold the rules without which OHIF shows a wrong
+picture or none (one source reference per frame, the source's matrix, no overlap, numbers 1 to n,
+coordinates in every tracked group). EncodingError names the first thing that is wrong.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from inference import coding
+from inference.encoding.planes import Plane, Planes
+from inference.encoding.source_headers import Source, numbers, text
+from inference.errors import EncodingError
+
+Mask = NDArray[np.bool_]
+LARGEST_POSITION_ERROR = 1e-6  # mm
+COORDINATES = ("SCOORD", "SCOORD3D")
+
+
+def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source: Source) -> None:
+    """Raise EncodingError unless the object says exactly these masks of this source.
+
+    `masks`: one boolean array (slice, row, column) per segment, in the order of the segment numbers.
+    """
+    _belongs(result, source)
+    _require(
+        text(result, "FrameOfReferenceUID") == source.frame_of_reference_uid, "frame of reference"
+    )
+    _require((result.Rows, result.Columns) == (grid.rows, grid.columns), "matrix")
+    _require(result.SegmentationType == "BINARY", "segmentation type")
+    _segments(result, len(masks))
+    _geometry(result, grid)
+    _frames(result, masks, grid)
+
+
+def measurement_report(result: Dataset, *, source: Source, segmentation: Dataset | None) -> None:
+    """Raise EncodingError unless the report refers to this source and this segmentation and to nothing else."""
+    _belongs(result, source)
+    known = _sources(source)
+    if segmentation is not None:
+        known |= {(str(segmentation.SOPClassUID), str(segmentation.SOPInstanceUID))}
+        _tracked(result, segmentation)
+    _require(set(_evidence(result)) == known, "evidence")
+    for item in _items(result):
+        _refers(item, known)
+        _finite(item)
+        _located(item, source)
+    _drawn(result)
+
+
+def _require(holds: bool, what: str) -> None:  # noqa: FBT001  (reads as a sentence)
+    if not holds:
+        raise EncodingError(f"the {what} of the result is wrong")
+
+
+def _belongs(result: Dataset, source: Source) -> None:
+    _require(text(result, "StudyInstanceUID") == source.study_uid, "study")
+    for keyword in ("PatientID", "PatientName"):
+        _require(text(result, keyword) == text(source.identity, keyword), keyword)
+    _require(text(result, "SeriesInstanceUID") != source.series_uid, "series")
+
+
+def _sources(source: Source) -> set[tuple[str, str]]:
+    return {(one.sop_class_uid, one.sop_instance_uid) for one in source.references}
+
+
+def _segments(result: Dataset, count: int) -> None:
+    described = [int(segment.SegmentNumber) for segment in result.SegmentSequence]
+    _require(described == list(range(1, count + 1)), "numbering of the segments")
+    tracking = [text(segment, "TrackingUID") for segment in result.SegmentSequence]
+    _require(all(tracking) and len(set(tracking)) == count, "tracking of the segments")
+    for segment in result.SegmentSequence:
+        _require("RecommendedDisplayCIELabValue" in segment, "colour of a segment")
+
+
+def _geometry(result: Dataset, grid: Planes) -> None:
+    shared = result.SharedFunctionalGroupsSequence[0]
+    measures = shared.PixelMeasuresSequence[0]
+    orientation = numbers(shared.PlaneOrientationSequence[0], "ImageOrientationPatient")
+    _require(np.allclose(orientation, grid.orientation, rtol=0, atol=1e-9), "orientation")
+    spacing = numbers(measures, "PixelSpacing")
+    _require(np.allclose(spacing, grid.pixel_spacing, rtol=1e-9, atol=0), "pixel spacing")
+    _require(
+        np.allclose(numbers(measures, "SpacingBetweenSlices"), grid.distance, rtol=1e-6, atol=0),
+        "spacing between slices",
+    )
+
+
+def _frames(result: Dataset, masks: Sequence[Mask], grid: Planes) -> None:
+    groups = result.PerFrameFunctionalGroupsSequence
+    places = {_name(plane): index for index, plane in enumerate(grid.planes)}
+    _require(len(groups) == int(result.NumberOfFrames), "number of frames")
+    expected = {
+        (n, int(k)) for n, mask in enumerate(masks) for k in np.flatnonzero(mask.any((1, 2)))
+    }
+    seen = set()
+    for group, pixels in zip(groups, _pixels(result), strict=True):
+        segment, place = _segment_number(result, group) - 1, places.get(_source_of(group))
+        if place is None:
+            raise EncodingError("a frame refers to no slice of the source")
+        _positioned(group, grid.planes[place])
+        _require(np.array_equal(pixels, masks[segment][place]), "segmentation voxels")
+        seen.add((segment, place))
+    _require(seen == expected and len(groups) == len(expected), "set of frames")
+
+
+def _pixels(result: Dataset) -> Iterator[Mask]:
+    """The frames, unpacked here from the bits themselves (PS3.5 8.1.1: first pixel in the lowest bit)."""
+    packed = np.frombuffer(result.PixelData, dtype=np.uint8)
+    size = result.Rows * result.Columns
+    for start in range(0, int(result.NumberOfFrames) * size, size):
+        first = start // 8
+        bits = np.unpackbits(packed[first : (start + size + 7) // 8], bitorder="little")
+        pixels = bits[start - first * 8 :][:size]
+        yield pixels.astype(np.bool_).reshape(result.Rows, result.Columns)
+
+
+def _segment_number(result: Dataset, group: Dataset) -> int:
+    shared = result.SharedFunctionalGroupsSequence[0]
+    owner = group if "SegmentIdentificationSequence" in group else shared
+    return int(owner.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _source_of(group: Dataset) -> tuple[str, str, int | None]:
+    try:
+        image = group.DerivationImageSequence[0].SourceImageSequence[0]
+    except (AttributeError, IndexError) as error:
+        raise EncodingError("a frame has no source reference") from error
+    frame = image.get("ReferencedFrameNumber")
+    return (
+        str(image.ReferencedSOPClassUID),
+        str(image.ReferencedSOPInstanceUID),
+        None if frame is None else int(frame),
+    )
+
+
+def _name(plane: Plane) -> tuple[str, str, int | None]:
+    return plane.reference.sop_class_uid, plane.reference.sop_instance_uid, plane.frame
+
+
+def _positioned(group: Dataset, plane: Plane) -> None:
+    position = numbers(group.PlanePositionSequence[0], "ImagePositionPatient")
+    away = np.abs(np.subtract(position, plane.position)).max()
+    _require(bool(away <= LARGEST_POSITION_ERROR), "position of a frame")
+
+
+def _items(result: Dataset) -> Iterator[Dataset]:
+    for item in result.get("ContentSequence", ()):
+        yield item
+        yield from _items(item)
+
+
+def _evidence(result: Dataset) -> Iterator[tuple[str, str]]:
+    for study in result.get("CurrentRequestedProcedureEvidenceSequence", ()):
+        for series in study.ReferencedSeriesSequence:
+            for one in series.ReferencedSOPSequence:
+                yield str(one.ReferencedSOPClassUID), str(one.ReferencedSOPInstanceUID)
+
+
+def _refers(item: Dataset, known: set[tuple[str, str]]) -> None:
+    for one in item.get("ReferencedSOPSequence", ()):
+        named = (str(one.ReferencedSOPClassUID), str(one.ReferencedSOPInstanceUID))
+        _require(named in known, "reference of the report")
+
+
+def _finite(item: Dataset) -> None:
+    for value in item.get("MeasuredValueSequence", ()):
+        measured = numbers(value, "NumericValue")
+        _require(len(measured) == 1 and bool(np.isfinite(measured[0])), "value of a measurement")
+
+
+def _located(item: Dataset, source: Source) -> None:
+    if item.ValueType == "SCOORD3D":
+        frame = text(item, "ReferencedFrameOfReferenceUID")
+        _require(frame == source.frame_of_reference_uid, "frame of reference of a coordinate")
+
+
+def _groups(result: Dataset) -> Iterator[Dataset]:
+    for item in _items(result):
+        if _concept(item) == coding.MEASUREMENT_GROUP.value:
+            yield item
+
+
+def _concept(item: Dataset) -> str:
+    named = item.get("ConceptNameCodeSequence")
+    return str(named[0].CodeValue) if named else ""
+
+
+def _tracking(group: Dataset) -> str:
+    for item in group.ContentSequence:
+        if _concept(item) == coding.TRACKING_UNIQUE_IDENTIFIER.value:
+            return str(item.UID)
+    raise EncodingError("a measurement group has no tracking identifier")
+
+
+def _tracked(result: Dataset, segmentation: Dataset) -> None:
+    """One volumetric group per segment, under the segment's own tracking UID."""
+    expected = {
+        int(segment.SegmentNumber): str(segment.TrackingUID)
+        for segment in segmentation.SegmentSequence
+    }
+    found = Counter(
+        (int(one.ReferencedSegmentNumber), _tracking(group))
+        for group in _groups(result)
+        for item in group.ContentSequence
+        for one in item.get("ReferencedSOPSequence", ())
+        if "ReferencedSegmentNumber" in one
+    )
+    _require(found == Counter(expected.items()), "tracking of the report")
+
+
+def _drawn(result: Dataset) -> None:
+    """OHIF merges groups by tracking UID and fails on a finding without coordinates."""
+    drawn: dict[str, bool] = {}
+    for group in _groups(result):
+        uid = _tracking(group)
+        has = any(item.ValueType in COORDINATES for item in group.ContentSequence)
+        drawn[uid] = drawn.get(uid, False) or has
+    _require(all(drawn.values()), "drawing of a finding")

@@ -1,0 +1,241 @@
+"""A BINARY segmentation on the source's grid whose voxels are the finding's, or none at all.
+
+PS3.3 A.51: one segment per structure, SNOMED CT codes, one source reference per frame, no empty frames,
+no overlap (a viewer drops slices of overlapping segments). Every object is checked before it is given.
+"""
+
+import re
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
+
+from inference import uids
+from inference.encoding import Provenance, checks, common, planes, source_headers
+from inference.encoding.planes import Plane, Planes
+from inference.encoding.source_headers import Source, put
+from inference.errors import EncodingError
+from inference.findings import Findings, Segment
+from inference.volume import Stack
+
+ORDER = 0  # leaves before the report that refers to it
+KIND = "segmentation"
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+MOST_SEGMENTS = 255
+FAR_MM = 1e5
+
+
+def encode(stack: Stack, findings: Findings, *, provenance: Provenance) -> Dataset | None:
+    """The segmentation of these findings, on the grid of the stack; None when nothing was segmented.
+
+    Raises EncodingError when a mask is empty, overlaps another, lies on another grid, or when the object
+    does not pass its checks.
+    """
+    if not findings.segments:
+        return None
+    source = source_headers.read(stack.headers)
+    grid = planes.of_stack(stack)
+    masks = [planes.on_grid(segment, stack.image.volume) for segment in findings.segments]
+    labels = label_map(masks, findings.segments)
+    result = _segmentation(labels, findings, grid=grid, source=source, provenance=provenance)
+    checks.segmentation(result, masks, grid=grid, source=source)
+    return result
+
+
+def label_map(masks: Sequence[Mask], segments: Sequence[Segment]) -> Labels:
+    """Segment numbers, 1 to n in the order of the segments, 0 elsewhere; axes of the masks."""
+    if len(segments) > MOST_SEGMENTS:
+        raise EncodingError(f"{len(segments)} segments; one object holds {MOST_SEGMENTS}")
+    names = [segment.definition.label for segment in segments]
+    if len(set(names)) != len(names):
+        raise EncodingError("two segments have the same label")
+    labels: Labels = np.zeros(masks[0].shape, dtype=np.uint8)
+    for segment_number, (mask, name) in enumerate(zip(masks, names, strict=True), start=1):
+        if not mask.any():
+            raise EncodingError(f"segment {name!r} is empty")
+        if np.any(labels, where=mask):
+            raise EncodingError(f"segment {name!r} overlaps another; one object holds no overlap")
+        labels[mask] = segment_number
+    return labels
+
+
+def _segmentation(
+    labels: Labels, findings: Findings, *, grid: Planes, source: Source, provenance: Provenance
+) -> Dataset:
+    used = [index for index in range(len(labels)) if labels[index].any()]
+    with common.quiet():
+        result = hd.seg.Segmentation(
+            source_images=_sources(grid, source, used),
+            pixel_array=_arranged(labels, grid, used),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_descriptions(findings, source, provenance),
+            series_instance_uid=common.series_uid(source, provenance, KIND),
+            series_number=common.series_number(source, ORDER),
+            sop_instance_uid=common.instance_uid(source, provenance, KIND),
+            instance_number=provenance.generation,
+            manufacturer=common.MANUFACTURER,
+            manufacturer_model_name=common.bounded(provenance.model_name),
+            software_versions=common.bounded(provenance.model_version),
+            device_serial_number=common.bounded(provenance.device_serial),
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            pixel_measures=_pixel_measures(grid),
+            content_label=_content_label(provenance.model_name),
+            content_description=_content_description(findings, provenance),
+            specific_character_set=source_headers.UNICODE,
+        )
+        _complete(result, source=source, provenance=provenance)
+    return result
+
+
+def _complete(result: Dataset, *, source: Source, provenance: Provenance) -> None:
+    common.finish(result, source=source, provenance=provenance, order=ORDER, kind=KIND)
+    organization = uids.derived("dimension organization", result.SOPInstanceUID)
+    put(result.DimensionOrganizationSequence[0], "DimensionOrganizationUID", organization)
+    for index in result.DimensionIndexSequence:
+        put(index, "DimensionOrganizationUID", organization)
+    result.PixelData = _even(result)
+
+
+def _even(result: Dataset) -> bytes:
+    """The packed bits with the padding byte that PS3.5 8.1.1 asks for, a zero."""
+    bits = int(result.NumberOfFrames) * result.Rows * result.Columns
+    packed = bytes(result.PixelData)[: (bits + 7) // 8]
+    return packed + b"\0" * (len(packed) % 2)
+
+
+def _arranged(labels: Labels, grid: Planes, used: Sequence[int]) -> Labels:
+    """The planes as highdicom wants them: those used, or all frames of a multi-frame source in its order."""
+    if grid.number_of_frames is None:
+        return labels[list(used)]
+    frames: Labels = np.zeros((grid.number_of_frames, grid.rows, grid.columns), dtype=np.uint8)
+    for index in used:
+        frame = grid.planes[index].frame
+        if frame is None:
+            raise EncodingError("a slice of a multi-frame source has no frame number")
+        frames[frame - 1] = labels[index]
+    return frames
+
+
+def _sources(grid: Planes, source: Source, used: Sequence[int]) -> list[Dataset]:
+    """Headers for highdicom: what it insists on, and no identity (it would quote names in its log)."""
+    if grid.number_of_frames is None:
+        return [_single_frame(grid, grid.planes[index], source) for index in used]
+    return [_multi_frame(grid, source)]
+
+
+def _header(plane: Plane, grid: Planes, source: Source) -> Dataset:
+    header = Dataset()
+    for keyword in source_headers.TYPE_2:
+        put(header, keyword, "")
+    put(header, "StudyInstanceUID", source.study_uid)
+    put(header, "SeriesInstanceUID", plane.reference.series_instance_uid)
+    put(header, "SOPInstanceUID", plane.reference.sop_instance_uid)
+    put(header, "SOPClassUID", plane.reference.sop_class_uid)
+    put(header, "Modality", source.modality)
+    put(header, "FrameOfReferenceUID", source.frame_of_reference_uid)
+    put(header, "PositionReferenceIndicator", source.position_reference)
+    put(header, "Rows", grid.rows)
+    put(header, "Columns", grid.columns)
+    return header
+
+
+def _single_frame(grid: Planes, plane: Plane, source: Source) -> Dataset:
+    header = _header(plane, grid, source)
+    put(header, "ImageOrientationPatient", _decimals(grid.orientation))
+    put(header, "ImagePositionPatient", _decimals(plane.position))
+    header.update(_pixel_measures(grid)[0])
+    return header
+
+
+def _multi_frame(grid: Planes, source: Source) -> Dataset:
+    header = _header(grid.planes[0], grid, source)
+    put(header, "NumberOfFrames", grid.number_of_frames)
+    shared = Dataset()
+    shared.PlaneOrientationSequence = [Dataset()]
+    put(shared.PlaneOrientationSequence[0], "ImageOrientationPatient", _decimals(grid.orientation))
+    shared.PixelMeasuresSequence = _pixel_measures(grid)
+    header.SharedFunctionalGroupsSequence = [shared]
+    by_frame = {plane.frame: plane.position for plane in grid.planes}
+    header.PerFrameFunctionalGroupsSequence = [
+        _frame_groups(by_frame.get(frame) or _elsewhere(frame, grid))
+        for frame in range(1, (grid.number_of_frames or 0) + 1)
+    ]
+    return header
+
+
+def _elsewhere(frame: int, grid: Planes) -> tuple[float, ...]:
+    """A place of its own, far away, for a frame outside the stack: highdicom wants one, no result has it."""
+    right, down = np.reshape(grid.orientation, (2, 3))
+    far = FAR_MM + frame * grid.distance
+    place = np.asarray(grid.planes[0].position) + far * np.cross(right, down)
+    return tuple(float(value) for value in place)
+
+
+def _frame_groups(position: Sequence[float]) -> Dataset:
+    groups, item = Dataset(), Dataset()
+    put(item, "ImagePositionPatient", _decimals(position))
+    groups.PlanePositionSequence = [item]
+    return groups
+
+
+def _pixel_measures(grid: Planes) -> hd.PixelMeasuresSequence:
+    return hd.PixelMeasuresSequence(
+        pixel_spacing=grid.pixel_spacing,
+        slice_thickness=grid.thickness,
+        spacing_between_slices=grid.distance,
+    )
+
+
+def _decimals(values: Sequence[float]) -> list[str]:
+    return [format_number_as_ds(value) for value in values]
+
+
+def _descriptions(
+    findings: Findings, source: Source, provenance: Provenance
+) -> list[hd.seg.SegmentDescription]:
+    return [
+        _description(segment, segment_number, source=source, provenance=provenance)
+        for segment_number, segment in enumerate(findings.segments, start=1)
+    ]
+
+
+def _description(
+    segment: Segment, segment_number: int, *, source: Source, provenance: Provenance
+) -> hd.seg.SegmentDescription:
+    definition = segment.definition
+    description = hd.seg.SegmentDescription(
+        segment_number=segment_number,
+        segment_label=common.bounded(definition.label),
+        segmented_property_category=definition.category,
+        segmented_property_type=definition.type,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=common.bounded(provenance.model_name),
+            family=provenance.algorithm_family,
+            version=common.bounded(provenance.model_version),
+            source=common.MANUFACTURER,
+        ),
+        tracking_uid=common.tracking_uid(source, provenance, definition.label),
+        tracking_id=definition.label,
+        display_color=hd.color.CIELabColor.from_rgb(*definition.colour),
+    )
+    if definition.modifier is not None:
+        kind = description.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [common.concept(definition.modifier)]
+    return description
+
+
+def _content_label(model_name: str) -> str:
+    """Of VR CS: at most 16 upper-case letters, digits, spaces, underscores."""
+    return re.sub(r"[^A-Z0-9_ ]", "_", model_name.upper())[: common.SHORT_STRING].strip() or "AI"
+
+
+def _content_description(findings: Findings, provenance: Provenance) -> str:
+    """One line: what is withheld comes before what made it."""
+    parts = [*(findings.reason,), provenance.described, *findings.limitations]
+    return common.bounded("; ".join(part for part in parts if part))
