@@ -1,7 +1,7 @@
 """No line of the log identifies a patient: only listed fields pass, text of libraries never does.
 
 One JSON object a line. `event` writes one of `service.events`; `failure` writes one about an
-exception: its class and where it was raised, never its text, since libraries' texts quote data sets.
+exception: its class and where it was raised, never its text: libraries quote data sets in theirs.
 """
 
 import logging

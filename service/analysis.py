@@ -1,0 +1,159 @@
+"""The child of a worker: every task gets one answer, which quotes no data set.
+
+The only module of the service that imports the science while the node runs.
+"""
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import cast
+
+import pydicom
+from pydicom import Dataset
+
+from inference import pipeline
+from inference.encoding import Provenance, Reference
+from inference.encoding.common import to_bytes
+from inference.errors import InferenceError
+from inference.models import Model, ModelModule
+from service import kinds, log
+from service.tasks import (
+    Analysed,
+    Answer,
+    Failed,
+    ModelSetup,
+    Predecessor,
+    Ready,
+    ResultObject,
+    Setup,
+    Task,
+    Unreadable,
+)
+
+DEFER_BYTES = 64 << 10
+
+
+class UnreadableFileError(Exception):
+    """A stored instance is no DICOM file; the text says which and why."""
+
+
+def serve(pipe: Connection, setup: Setup) -> None:
+    """Load the models, say Ready, answer tasks until the worker closes its end."""
+    analyst = Analyst(setup)
+    pipe.send(Ready(unavailable=analyst.preload() if setup.preload else {}))
+    while (task := _next(pipe)) is not None:
+        answer = analyst.answer(task)
+        pipe.send(answer)
+        if isinstance(answer, Failed) and answer.exhausted:
+            return
+
+
+class Analyst:
+    """The configured models and what they are told about the node."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._models = {model.name: model for model in setup.models}
+        self._loaded: dict[str, Model] = {}
+
+    def preload(self) -> dict[str, str]:
+        """Load every model; name -> reason of each that cannot be."""
+        failed = {}
+        for name in self._models:
+            try:
+                self._model(name)
+            except Exception as error:  # noqa: BLE001  (rim: a broken model is not the others' fault)
+                failed[name] = f"the model cannot be loaded: {described(error)}"
+        return failed
+
+    def answer(self, task: Task) -> Answer:
+        """Analyse; whatever happens is an answer."""
+        try:
+            return self._analyse(task)
+        except UnreadableFileError as error:
+            return Unreadable(reason=str(error))
+        except MemoryError:
+            return Failed(reason="ran out of memory", exhausted=True)
+        except Exception as error:  # noqa: BLE001  (rim: the worker records it and tries again)
+            return Failed(reason=described(error))
+
+    def _analyse(self, task: Task) -> Analysed:
+        model = self._model(task.model)
+        analysis = pipeline.analyse(
+            [read(path) for path in task.paths],
+            model,
+            self._provenance(task),
+            pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
+        )
+        return Analysed(
+            verdict=analysis.verdict.value,
+            reason=analysis.reason,
+            objects=tuple(_object(kind, dataset) for kind, dataset in analysis.objects),
+            vectors=(),
+        )
+
+    def _model(self, name: str) -> Model:
+        if name not in self._loaded:
+            setup = self._models[name]
+            module = cast("ModelModule", kinds.load_kind(self._setup.package, setup.kind))
+            self._loaded[name] = module.load(setup.settings)
+        return self._loaded[name]
+
+    def _provenance(self, task: Task) -> Provenance:
+        model: ModelSetup = self._models[task.model]
+        return Provenance(
+            model_name=model.kind,
+            model_version=model.version,
+            configuration=model.configuration,
+            fingerprint=task.fingerprint,
+            generation=task.generation,
+            predecessor=_reference(task.predecessor),
+            node_name=self._setup.node_name,
+            device_serial=self._setup.device_serial,
+            software_version=self._setup.software_version,
+            not_for_diagnosis=self._setup.not_for_diagnosis,
+        )
+
+
+def read(path: Path) -> Dataset:
+    """A file as a data set, large values read when wanted; UnreadableFileError if it is none."""
+    try:
+        return pydicom.dcmread(path, defer_size=DEFER_BYTES)
+    except MemoryError:
+        raise
+    except Exception as error:  # (whatever a parser meets in a file that is none)
+        raise UnreadableFileError(f"instance {path.stem[:12]}: {described(error)}") from error
+
+
+def described(error: Exception) -> str:
+    """What went wrong, in words that quote no data set: our own text, or else kind and place."""
+    if isinstance(error, InferenceError):
+        return str(error)
+    return f"{type(error).__name__} at {log.place(error)}"
+
+
+def _reference(predecessor: Predecessor | None) -> Reference | None:
+    if predecessor is None:
+        return None
+    return Reference(
+        sop_class_uid=predecessor.sop_class_uid,
+        sop_instance_uid=predecessor.sop_instance_uid,
+        series_instance_uid=predecessor.series_instance_uid,
+    )
+
+
+def _next(pipe: Connection) -> Task | None:
+    try:
+        task: Task = pipe.recv()
+    except EOFError:
+        return None
+    return task
+
+
+def _object(kind: str, dataset: Dataset) -> ResultObject:
+    return ResultObject(
+        kind=kind,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        data=to_bytes(dataset),
+    )

@@ -1,0 +1,127 @@
+"""Whatever the science does, the worker gets an answer or a reason: it runs where it can be killed.
+
+This module is the worker's end of the pipe and the first step of the child; neither imports the
+science, which the child then loads as `service.analysis`.
+"""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from service import log, processes
+from service.tasks import Answer, Ready, Setup, Task
+
+START_SECONDS = 300.0  # to import the science and load the models
+
+
+class ChildEnded(Exception):  # noqa: N818  (an end, which is not always an error)
+    """The child ended before it answered; the text says how."""
+
+
+class Child:
+    """A process with the models loaded, asked one task at a time, killed at a deadline."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._context = multiprocessing.get_context("spawn")
+        ours, theirs = self._context.Pipe()
+        self._pipe: Connection = ours
+        self._process = self._context.Process(
+            target=run, args=(theirs, setup, os.getpid()), name="analysis", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._timer = self._alarm(START_SECONDS)
+
+    @property
+    def process_id(self) -> int:
+        """Of the child."""
+        return self._process.pid or 0  # started in the constructor, hence never 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.exitcode
+
+    def ask(self, task: Task, *, deadline_seconds: float) -> None:
+        """Hand over a task; a child that has not answered within the deadline is killed."""
+        self._timer = self._alarm(deadline_seconds)
+        try:
+            self._pipe.send(task)
+        except OSError as error:
+            raise self._ended() from error
+
+    def answer(self, *, seconds: float) -> Answer | Ready | None:
+        """What the child says within `seconds`, None when it says nothing yet.
+
+        Raises ChildEnded when it will say nothing more.
+        """
+        if self._pipe not in wait([self._pipe, self._process.sentinel], timeout=seconds):
+            if self._process.exitcode is None or self._pipe.poll():
+                return None
+            raise self._ended()
+        try:
+            message: Answer | Ready = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+        self._timer.cancel()
+        return message
+
+    def kill(self) -> None:
+        """End it now, whatever it does; returns when it is gone."""
+        self._timer.cancel()
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _alarm(self, seconds: float) -> "_Alarm":
+        alarm = _Alarm(seconds, self._process)
+        alarm.start()
+        return alarm
+
+    def _ended(self) -> ChildEnded:
+        """How the child ended; it is gone when this returns."""
+        rang = self._timer.rang
+        self._timer.cancel()
+        self._process.join(timeout=1.0)
+        self._process.kill()
+        self._process.join()
+        if rang:
+            return ChildEnded(f"exceeded its deadline of {self._timer.seconds:g} s")
+        return ChildEnded(f"its process {processes.how_it_ended(self._process.exitcode)}")
+
+
+class _Alarm(threading.Thread):
+    """Kills once, after `seconds`, from a thread of its own: also while the pipe is blocked."""
+
+    def __init__(self, seconds: float, process: SpawnProcess) -> None:
+        super().__init__(name="deadline", daemon=True)
+        self.seconds = seconds
+        self.rang = False
+        self._process = process
+        self._cancelled = threading.Event()
+
+    def run(self) -> None:
+        if not self._cancelled.wait(self.seconds):
+            self.rang = True
+            self._process.kill()
+
+    def cancel(self) -> None:
+        """Let it not ring any more."""
+        self._cancelled.set()
+
+
+def run(pipe: Connection, setup: Setup, parent: int) -> None:
+    """The child's whole life: arranged so that it dies first and alone, then the science."""
+    processes.end_with_parent(parent, signal.SIGKILL)
+    processes.be_killed_first()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker decides when it ends
+    if setup.memory_bytes is not None:
+        processes.limit_memory(setup.memory_bytes)
+    log.configure(role="analysis", level=setup.log_level, file=setup.log_file)
+    importlib.import_module("service.analysis").serve(pipe, setup)  # late: only here is it wanted

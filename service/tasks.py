@@ -1,0 +1,109 @@
+"""What passes between a worker and its child: files to read in, results or a reason out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSetup:
+    """A model as the child loads it. `kind` is a module of the package `package` of the setup."""
+
+    name: str
+    kind: str
+    version: str
+    configuration: str  # digest of the settings
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the child is told once, when it starts."""
+
+    models: tuple[ModelSetup, ...]
+    node_name: str
+    device_serial: str
+    software_version: str
+    not_for_diagnosis: bool
+    report_not_analysed: bool
+    package: str = "inference.models"
+    preload: bool = True  # load the models before the first task
+    memory_bytes: int | None = None
+    log_level: str = "info"
+    log_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """The report that the new one supersedes."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One job, as files to read."""
+
+    model: str  # name in the configuration
+    paths: tuple[Path, ...]
+    fingerprint: str
+    generation: int
+    predecessor: Predecessor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The child can be asked. `unavailable`: model name -> why it cannot be loaded."""
+
+    unavailable: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultObject:
+    """A result object as the bytes of its file (PS3.10)."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureVector:
+    """A feature vector: float32, little endian."""
+
+    kind: str
+    version: str
+    dimensions: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """The model has answered, be it that it does not analyse this series."""
+
+    verdict: str
+    reason: str | None
+    objects: tuple[ResultObject, ...]
+    vectors: tuple[FeatureVector, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """The files cannot be read as DICOM: a person has to look."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """It did not work this time. After `exhausted` the child is of no more use."""
+
+    reason: str
+    exhausted: bool = False
+
+
+Answer = Analysed | Unreadable | Failed
