@@ -8,10 +8,13 @@ from pydicom.sr.coding import Code
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 """Algorithm family (PS3.16 CID 7162)."""
 
-LOW_ATTENUATION_AREA_950 = Code("LAA950", "99HOUNSFIELD", "Low attenuation area below -950 HU")
+OWN_SCHEME = "99HOUNSFIELD"
+"""Coding scheme of concepts that no public dictionary has (PS3.16 section 8.2: "99" prefix)."""
+
+LOW_ATTENUATION_AREA_950 = Code("LAA950", OWN_SCHEME, "Low attenuation area below -950 HU")
 """Ours: share of lung voxels below -950 HU; DICOM's dictionaries have none."""
 
-ATTENUATION_PERCENTILE_15 = Code("PERC15", "99HOUNSFIELD", "15th percentile of attenuation")
+ATTENUATION_PERCENTILE_15 = Code("PERC15", OWN_SCHEME, "15th percentile of attenuation")
 """Ours: CID 7468 has only the 10th and 90th percentile (IBSI)."""
 
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
@@ -28,6 +31,9 @@ TRACKING_UNIQUE_IDENTIFIER = Code("112040", "DCM", "Tracking Unique Identifier")
 IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = Code("121106", "DCM", "Comment")
+PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure Reported")
+ENGLISH = Code("en-US", "RFC5646", "English (United States)")
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 DEVICE = Code("121007", "DCM", "Device")
 LONG_AXIS = Code("103339001", "SCT", "Long axis")
 PATH = Code("121055", "DCM", "Path")
@@ -51,3 +57,12 @@ _ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 def procedure(modality: str) -> Code:
     """The imaging procedure of a modality (PS3.16 CID 100), or "Imaging procedure"."""
     return _PROCEDURES.get(modality, _ANY_PROCEDURE)
+
+LUNGS_VOLUME = Code("LUNGSVOL", "99HOUNSFIELD", "Volume of both lungs")
+LUNGS_LOW_ATTENUATION_AREA_950 = Code(
+    "LUNGSLAA950", "99HOUNSFIELD", "Low attenuation area below -950 HU of both lungs"
+)
+LUNGS_ATTENUATION_PERCENTILE_15 = Code(
+    "LUNGSPERC15", "99HOUNSFIELD", "15th percentile of attenuation of both lungs"
+)
+"""Ours: numbers of the whole study, which belong to no single segment."""

@@ -84,8 +84,6 @@ def finish(
     put(result, "SeriesInstanceUID", series_uid(source, provenance, kind))
     put(result, "SeriesNumber", series_number(source, order))
     put(result, "SeriesDescription", bounded(provenance.described))
-    if source.body_part:
-        put(result, "BodyPartExamined", bounded(source.body_part, SHORT_STRING))
     result.file_meta = _file_meta(result)
 
 

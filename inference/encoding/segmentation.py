@@ -94,6 +94,8 @@ def _segmentation(
 
 def _complete(result: Dataset, *, source: Source, provenance: Provenance) -> None:
     common.finish(result, source=source, provenance=provenance, order=ORDER, kind=KIND)
+    if source.body_part:
+        put(result, "BodyPartExamined", common.bounded(source.body_part, common.SHORT_STRING))
     organization = uids.derived("dimension organization", result.SOPInstanceUID)
     put(result.DimensionOrganizationSequence[0], "DimensionOrganizationUID", organization)
     for index in result.DimensionIndexSequence:

@@ -1,0 +1,57 @@
+"""The line a reader sees: the greatest extent of a mask in the slice where its area is largest.
+
+Ends lie on the corners of pixels, so that a mask of one pixel has a length too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+
+from inference.encoding.planes import Planes
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongAxis:
+    """A line in one slice. `ends`: (2, 3) patient coordinates, mm; `length`, mm."""
+
+    plane: int
+    ends: Floats
+    length: float
+
+
+def of_mask(mask: Mask, grid: Planes) -> LongAxis:
+    """The long axis of a mask that is not empty; axes (slice, row, column)."""
+    plane = int(mask.sum(axis=(1, 2)).argmax())
+    corners = _outer_corners(mask[plane])
+    distances = squareform(pdist(corners * grid.pixel_spacing))
+    first, last = np.unravel_index(int(distances.argmax()), distances.shape)
+    ends = np.stack([grid.point(plane, *corners[end]) for end in (first, last)])
+    return LongAxis(plane=plane, ends=ends, length=float(distances[first, last]))
+
+
+def point_inside(mask: Mask, grid: Planes) -> Floats:
+    """Patient coordinates, mm, of the centre of the mask's pixel nearest to the middle of its widest slice."""
+    plane = int(mask.sum(axis=(1, 2)).argmax())
+    pixels = np.argwhere(mask[plane])
+    middle = ((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()
+    return grid.point(plane, *pixels[middle])
+
+
+def _outer_corners(area: Mask) -> Floats:
+    """(row, column) of the corners of the first and last pixel of every row: the farthest two are among them."""
+    rows = np.flatnonzero(area.any(axis=1))
+    first = area[rows].argmax(axis=1) - 0.5
+    last = area.shape[1] - area[rows, ::-1].argmax(axis=1) - 0.5
+    corners: Floats = np.concatenate(
+        [
+            np.stack([rows + edge, column], axis=1)
+            for edge in (-0.5, 0.5)
+            for column in (first, last)
+        ]
+    )
+    return corners
