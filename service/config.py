@@ -173,15 +173,16 @@ def _configuration(raw: Mapping[str, Any], place: Place) -> Configuration:
     def entries(name: str) -> list[tuple[Any, Place]]:
         return _entries(raw.get(name, []), place.at(name))
 
+    storage: Storage = _absolute(section("storage"), place)
     destinations = tuple(_destination(*entry) for entry in entries("destinations"))
     models = tuple(_model(*entry) for entry in entries("models"))
     configuration = Configuration(
         file=place.file,
         application_entity=section("application_entity"),
-        storage=_absolute(section("storage"), place),
+        storage=storage,
         web=section("web"),
         completion=_completion(raw.get("completion", {}), place.at("completion")),
-        retention=section("retention"),
+        retention=_retention(section("retention"), storage),
         results=section("results"),
         inference=section("inference"),
         deliveries=section("deliveries"),
@@ -319,6 +320,12 @@ def _criterion(keyword: str, wanted: object, place: Place) -> Criterion:
 
 def _absolute(storage: Storage, place: Place) -> Storage:
     return storage.model_copy(update={"directory": place.file.parent / storage.directory})
+
+
+def _retention(retention: Retention, storage: Storage) -> Retention:
+    if "free_gib" in retention.model_fields_set:
+        return retention
+    return retention.model_copy(update={"free_gib": 2 * storage.minimum_free_gib})
 
 
 def _log(log: Log, place: Place) -> Log:

@@ -86,8 +86,9 @@ class Retention(Section):
 
     days: Amount = Field(30, description="sources older than this go, when nothing waits for them")
     free_gib: Amount = Field(
-        20,
-        description="with less free disk than this, finished sources go before their time",
+        10,
+        description="with less free disk than this, finished sources go before their time; "
+        "without it twice storage.minimum_free_gib",
     )
 
 

@@ -68,7 +68,7 @@ Hidden = Annotated[str, Field(strict=True, min_length=1), Allowed("a text, never
 class Section(BaseModel):
     """A table of the configuration: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

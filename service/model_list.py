@@ -1,0 +1,69 @@
+"""The configured models: which code and settings, what they want and what they write."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from inference.models import ModelModule
+from service import kinds
+from service.config import MODELS, RESULTS, Configuration, Model
+from service.exits import SUCCESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One model as `models` shows it. `digest`: SHA-256 of kind and settings."""
+
+    name: str
+    kind: str
+    version: str
+    digest: str
+    trust: str
+    wants: Mapping[str, object]
+    writes: tuple[str, ...]
+    segments: tuple[str, ...]
+    summary: str
+
+
+def print_models(configuration: Configuration, *, as_json: bool) -> int:
+    """Print every configured model."""
+    models = [listed(model) for model in configuration.models]
+    if as_json:
+        print(json.dumps([asdict(model) for model in models], indent=2))
+    else:
+        print("\n\n".join(map(_words, models)) or "no model is configured")
+    return SUCCESS
+
+
+def listed(model: Model) -> Listed:
+    """A model with what its module says of itself."""
+    module: ModelModule = kinds.load_kind(MODELS, model.kind)
+    return Listed(
+        name=model.name,
+        kind=model.kind,
+        version=module.VERSION,
+        digest=model.digest,
+        trust="part of this program",
+        wants=asdict(module.REQUIREMENTS),
+        writes=kinds.kinds(RESULTS, defining="encode"),
+        segments=tuple(segment.label for segment in module.SEGMENTS),
+        summary=module.CARD.summary,
+    )
+
+
+def _words(model: Listed) -> str:
+    wants = ", ".join(f"{key} {_value(value)}" for key, value in model.wants.items() if value)
+    return "\n".join(
+        (
+            f"{model.name}: {model.kind} {model.version}, {model.trust}",
+            f"  {model.summary}",
+            f"  digest    {model.digest}",
+            f"  wants     {wants}",
+            f"  writes    {', '.join(model.writes)}",
+            f"  segments  {', '.join(model.segments) or 'none'}",
+        )
+    )
+
+
+def _value(value: object) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
