@@ -58,6 +58,7 @@ def procedure(modality: str) -> Code:
     """The imaging procedure of a modality (PS3.16 CID 100), or "Imaging procedure"."""
     return _PROCEDURES.get(modality, _ANY_PROCEDURE)
 
+
 LUNGS_VOLUME = Code("LUNGSVOL", "99HOUNSFIELD", "Volume of both lungs")
 LUNGS_LOW_ATTENUATION_AREA_950 = Code(
     "LUNGSLAA950", "99HOUNSFIELD", "Low attenuation area below -950 HU of both lungs"

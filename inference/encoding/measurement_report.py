@@ -115,7 +115,7 @@ def _document(tree: hd.sr.ContainerContentItem, findings: Findings, subject: _Su
         is_final=False,
         is_verified=False,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        coding_schemes=list(_coding_schemes(findings)),
+        coding_schemes=list(_coding_schemes(findings)) or None,
         specific_character_set=source_headers.UNICODE,
     )
     result.CurrentRequestedProcedureEvidenceSequence = [
@@ -194,7 +194,7 @@ def _series(series_uid: str, items: list[Dataset]) -> Dataset:
 def _tree(
     subject: _Subject, findings: Findings, notes: Sequence[str]
 ) -> hd.sr.ContainerContentItem:
-    """TID 1500. The container of measurements is there even when empty: viewers look into it unasked."""
+    """TID 1500. The container of measurements is never absent or empty: viewers look into it unasked."""
     root = hd.sr.ContainerContentItem(name=coding.MEASUREMENT_REPORT, template_id="1500")
     root.ContentSequence = hd.sr.ContentSequence()
     root.ContentSequence.extend(
@@ -209,7 +209,10 @@ def _tree(
         )
     )
     root.ContentSequence.append(_measurements(subject, findings))
-    root.ContentSequence.append(_comments(sentences(findings, subject.provenance, notes)))
+    lines = sentences(findings, subject.provenance, notes)
+    if lines:
+        comments = hd.sr.ContentSequence([_comment(line) for line in lines])
+        root.ContentSequence.append(_container(coding.QUALITATIVE_EVALUATIONS, comments))
     return root
 
 
@@ -231,25 +234,23 @@ def _observer(provenance: Provenance) -> hd.sr.ObservationContext:
     )
 
 
-def _container(name: Code, items: Sequence[hd.sr.ContentItem]) -> hd.sr.ContainerContentItem:
+def _container(name: Code, content: hd.sr.ContentSequence) -> hd.sr.ContainerContentItem:
     container = hd.sr.ContainerContentItem(
         name=common.concept(name), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
     )
-    if items:
-        container.ContentSequence = hd.sr.ContentSequence(items)
+    container.ContentSequence = content
     return container
 
 
 def _measurements(subject: _Subject, findings: Findings) -> hd.sr.ContainerContentItem:
-    groups = [
-        group[0]
-        for number, segment in enumerate(findings.segments, start=1)
-        for group in _segment_groups(segment, number, findings=findings, subject=subject)
-    ]
+    groups: list[Whole | Volumetric] = []
+    for number, segment in enumerate(findings.segments, start=1):
+        groups.extend(_segment_groups(segment, number, findings=findings, subject=subject))
     whole = _of_segment(findings.measurements, None)
     if whole and subject.grid is not None:
-        groups.append(_whole_group(whole, subject, subject.grid)[0])
-    return _container(coding.IMAGING_MEASUREMENTS, groups)
+        groups.append(_whole_group(whole, subject, subject.grid))
+    items = [item for group in groups for item in group] or [_comment("No measurements.")]
+    return _container(coding.IMAGING_MEASUREMENTS, hd.sr.ContentSequence(items))
 
 
 def _segment_groups(
@@ -374,16 +375,12 @@ def rounded(value: float) -> float:
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
-def _comments(lines: Sequence[str]) -> hd.sr.ContainerContentItem:
-    items = [
-        hd.sr.TextContentItem(
-            name=coding.COMMENT,
-            value=line,
-            relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
-        )
-        for line in lines
-    ]
-    return _container(coding.QUALITATIVE_EVALUATIONS, items)
+def _comment(line: str) -> hd.sr.TextContentItem:
+    return hd.sr.TextContentItem(
+        name=coding.COMMENT,
+        value=line,
+        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
 
 
 def sentences(findings: Findings, provenance: Provenance, notes: Sequence[str]) -> tuple[str, ...]:
