@@ -5,13 +5,13 @@ refused, by the reader or by the model, has a report that says why.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
 from inference import volume
-from inference.encoding import Provenance, segmentation
-from inference.errors import InputRefused
+from inference.encoding import Provenance, measurement_report, segmentation
+from inference.errors import EncodingError, InputRefused
 from inference.findings import Findings, Verdict
 from inference.models import Model
 from inference.volume import Stack
@@ -19,7 +19,7 @@ from inference.volume import Stack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`report_not_analysed`: a series that is refused gives a report of it."""
+    """`report_not_analysed`: a series that is refused gives a report that says so."""
 
     report_not_analysed: bool = True
 
@@ -31,7 +31,6 @@ class Analysis:
     verdict: Verdict
     reason: str | None
     objects: tuple[tuple[str, Dataset], ...] = ()
-    vectors: tuple[object, ...] = ()
 
 
 def analyse(
@@ -45,22 +44,38 @@ def analyse(
         stack = volume.read(datasets)
     except InputRefused as refusal:
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
-        return _analysis(findings, None, datasets, provenance, options)
+        return _refused(datasets, findings, provenance, options)
     findings = model.predict(stack.image)
-    return _analysis(findings, stack, datasets, provenance, options)
+    if findings.verdict is Verdict.NOT_ANALYSED:
+        return _refused(stack, findings, provenance, options)
+    return _found(stack, findings, provenance)
 
 
-def _analysis(
+def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis:
+    segments = segmentation.encode(stack, findings, provenance=provenance)
+    report = measurement_report.encode(
+        stack, findings, provenance=provenance, segmentation=segments
+    )
+    first = () if segments is None else ((segmentation.KIND, segments),)
+    return Analysis(
+        verdict=findings.verdict,
+        reason=findings.reason,
+        objects=(*first, (measurement_report.KIND, report)),
+    )
+
+
+def _refused(
+    source: Stack | Sequence[Dataset],
     findings: Findings,
-    stack: Stack | None,
-    datasets: Sequence[Dataset],
     provenance: Provenance,
     options: Options,
 ) -> Analysis:
-    objects = []
-    if stack is not None:
-        found = segmentation.encode(stack, findings, provenance=provenance)
-        if found is not None:
-            objects.append((segmentation.KIND, found))
-    del datasets, options
-    return Analysis(verdict=findings.verdict, reason=findings.reason, objects=tuple(objects))
+    """The report of a refusal; a source too odd even for that leaves the reason alone."""
+    analysis = Analysis(verdict=findings.verdict, reason=findings.reason)
+    if not options.report_not_analysed:
+        return analysis
+    try:
+        report = measurement_report.encode(source, findings, provenance=provenance)
+    except EncodingError as error:
+        return replace(analysis, reason=f"{findings.reason}; no report of it: {error}")
+    return replace(analysis, objects=((measurement_report.KIND, report),))

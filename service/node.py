@@ -14,8 +14,10 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection
 
 from service import log, processes
-from service.config import Configuration
+from service.config import DESTINATIONS, Configuration
+from service.destinations import Destination
 from service.exits import FAILURE, USAGE
+from service.kinds import load_kind
 from service.retry import Policy
 from service.stopping import Stop
 from service.tasks import ModelSetup, Setup
@@ -25,7 +27,7 @@ from storage.database import Database
 from storage.instances import InstanceStore
 from storage.queue import Queue
 
-ROLES = ("receive", "infer", "deliver", "maintain", "web")
+ROLES = ("receive", "infer", "deliver", "maintain")
 GIB = 1024**3
 GRACE_SECONDS = 15.0  # for associations that are open when the node stops
 
@@ -89,7 +91,7 @@ class Role:
         self._configuration = configuration
 
     def __call__(self, part: Part, pipe: Connection, parent: int) -> None:
-        """Serve until told to stop; ends the process with the exit status that says how it went."""
+        """Serve until told to stop; ends the process with an exit status that says how it went."""
         stop = Stop()
         stop.listen()
         processes.end_with_parent(parent, signal.SIGTERM)
@@ -215,6 +217,40 @@ def maintain(configuration: Configuration, life: Life) -> None:
     stored.database.close()
 
 
+def deliver(configuration: Configuration, life: Life) -> None:
+    """The deliver role."""
+    from service.sender import Sender, Terms
+
+    stored = open_storage(configuration)
+    keys = configuration.deliveries
+    sender = Sender(
+        queue=stored.queue,
+        store=stored.store,
+        destinations=destinations(configuration),
+        terms=Terms(
+            policy=Policy(
+                first=timedelta(seconds=keys.first_retry_seconds),
+                maximum=timedelta(seconds=keys.maximum_retry_seconds),
+                give_up_after=timedelta(days=keys.give_up_after_days),
+            ),
+            lease=timedelta(seconds=keys.lease_seconds),
+        ),
+        stop=life.stop,
+    )
+    sender.run(life.ready)
+    stored.database.close()
+
+
+def destinations(configuration: Configuration) -> dict[str, Destination]:
+    """Every configured destination by its name; of `check --echo` too."""
+    calling = configuration.application_entity.ae_title
+    made: dict[str, Destination] = {}
+    for each in configuration.destinations:
+        kind = load_kind(DESTINATIONS, each.kind)
+        made[each.name] = kind.destination(each.settings, calling_ae_title=calling)
+    return made
+
+
 def child_setup(configuration: Configuration) -> Setup:
     """What the child of a worker is told."""
     return Setup(
@@ -265,5 +301,6 @@ def clock() -> datetime:
 BUILDERS: Mapping[str, Callable[[Configuration, Life], None]] = {
     "receive": receive,
     "infer": infer,
+    "deliver": deliver,
     "maintain": maintain,
 }
