@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Row
 from storage.records import Header, Instance, SeriesArrival, SeriesState
 from storage.schema import INSTANCES, RESULTS, SERIES, STUDIES
 
-_MANUFACTURER = "Hounsfield"
+MANUFACTURER = "Hounsfield"
 
 ARRIVAL = sa.select(STUDIES.c.study_instance_uid, SERIES).join(
     STUDIES, SERIES.c.study_id == STUDIES.c.id
@@ -20,13 +20,17 @@ ARRIVAL = sa.select(STUDIES.c.study_instance_uid, SERIES).join(
 
 
 def fingerprint(study: str, series: str, members: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of the UIDs of study and series and of the set of (SOP Instance UID, digest), in any order."""
+    """SHA-256 of the UIDs of study and series and of the set of (SOP Instance UID, digest), in any
+    order.
+    """
     lines = sorted(f"{sop} {digest}" for sop, digest in members)
     return hashlib.sha256("\n".join([study, series, *lines]).encode()).hexdigest()
 
 
 def usual(headers: Sequence[Header]) -> Header:
-    """For each keyword the value that most of the headers which have it carry; of equals, the first."""
+    """For each keyword the value that most of the headers which have it carry; of equals, the
+    first.
+    """
     counts: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for header in headers:
         for keyword, values in header.items():
@@ -35,7 +39,9 @@ def usual(headers: Sequence[Header]) -> Header:
 
 
 def ripe(connection: Connection, quiet_since: datetime) -> tuple[SeriesArrival, ...]:
-    """The series RECEIVING whose last instance came at or before `quiet_since`, longest quiet first."""
+    """The series RECEIVING whose last instance came at or before `quiet_since`, longest quiet
+    first.
+    """
     query = ARRIVAL.where(
         SERIES.c.state == SeriesState.RECEIVING, SERIES.c.last_received_at <= quiet_since
     ).order_by(SERIES.c.last_received_at, SERIES.c.id)
@@ -49,7 +55,9 @@ def of_study(connection: Connection, study_id: int) -> tuple[SeriesArrival, ...]
 
 
 def current_fingerprint(connection: Connection, series_id: int) -> str:
-    """The fingerprint of what the catalogue has of a series now; those whose bytes were given up count."""
+    """The fingerprint of what the catalogue has of a series now; those whose bytes were given up
+    count.
+    """
     uids = sa.select(STUDIES.c.study_instance_uid, SERIES.c.series_instance_uid).join(
         STUDIES, SERIES.c.study_id == STUDIES.c.id
     )
@@ -143,7 +151,7 @@ def _forgotten(connection: Connection, series_id: int) -> int:
 
 
 def _is_own_result(connection: Connection, row: Row[Any], attributes: Header) -> bool:
-    if attributes.get("Manufacturer", ()) == (_MANUFACTURER,):
+    if attributes.get("Manufacturer", ()) == (MANUFACTURER,):
         return True
     by_series = sa.exists().where(RESULTS.c.series_instance_uid == row.series_instance_uid)
     by_instance = sa.exists().where(

@@ -1,4 +1,6 @@
-"""What was received is registered once and every series of it ends in a row; one method, one transaction."""
+"""What was received is registered once and every series of it ends in a row; one method, one
+transaction.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -6,9 +8,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage import arrivals
+from storage import arrivals, sources, states
 from storage.closing import replace_dispositions, request_jobs
-from storage.database import Database, insert
+from storage.database import Database, chunks, insert
+from storage.overview import Counts, Overview, counts, overview
 from storage.records import (
     Disposition,
     Instance,
@@ -19,11 +22,14 @@ from storage.records import (
     SeriesState,
 )
 from storage.registration import identity, register
-from storage.schema import DISPOSITIONS, QUARANTINE, SERIES, STUDIES
+from storage.retention import StudySources
+from storage.schema import DISPOSITIONS, INSTANCES, QUARANTINE, SERIES, STUDIES
 
 
 class Catalog:
-    """Instances, series and studies. Methods raise CatalogueUnavailable or OutOfSpace; then nothing changed."""
+    """Instances, series and studies. Methods raise CatalogueUnavailable or OutOfSpace; then nothing
+    changed.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,25 +62,38 @@ class Catalog:
             )
 
     def quarantine_series(self, series_id: int, reason: str, now: datetime) -> bool:
-        """COMPLETE -> QUARANTINED. False when it is RECEIVING (it is looked at again) or quarantined already."""
+        """COMPLETE -> QUARANTINED. False when it is RECEIVING (it is looked at again) or is
+        already.
+
+        Its study is routed anew: another series may be the best one now.
+        """
+        del now
         with self._database.transaction() as connection:
-            _lock_study_of(connection, series_id)
-            changed = connection.execute(
+            study_id = _lock_study_of(connection, series_id)
+            before = states.SERIES.sources("quarantine_series")
+            quarantined = connection.execute(
                 sa.update(SERIES)
-                .where(SERIES.c.id == series_id, SERIES.c.state == SeriesState.COMPLETE)
+                .where(SERIES.c.id == series_id, SERIES.c.state.in_(before))
                 .values(state=SeriesState.QUARANTINED, reason=reason)
             )
-            _study_changed(connection, series_id, bool(changed.rowcount))
-            del now
-            return bool(changed.rowcount)
+            if quarantined.rowcount == 0:
+                return False
+            connection.execute(
+                sa.update(STUDIES).where(STUDIES.c.id == study_id).values(routed=False)
+            )
+            return True
 
     def ripe_series(self, quiet_since: datetime) -> tuple[SeriesArrival, ...]:
-        """The series RECEIVING whose last instance came at or before `quiet_since`, longest quiet first."""
+        """The series RECEIVING whose last instance came at or before `quiet_since`, longest quiet
+        first.
+        """
         with self._database.read() as connection:
             return arrivals.ripe(connection, quiet_since)
 
     def ripe_studies(self, quiet_since: datetime) -> tuple[tuple[SeriesArrival, ...], ...]:
-        """The studies quiet since then, with no series RECEIVING, that `close_study` has not seen as they are."""
+        """The studies quiet since then, with no series RECEIVING, that `close_study` has not seen
+        as they are.
+        """
         receiving = sa.exists().where(
             SERIES.c.study_id == STUDIES.c.id, SERIES.c.state == SeriesState.RECEIVING
         )
@@ -94,10 +113,12 @@ class Catalog:
         dispositions: Sequence[Disposition],
         now: datetime,
     ) -> bool:
-        """RECEIVING -> COMPLETE with its jobs and dispositions; False, and nothing done, when it changed since.
+        """RECEIVING -> COMPLETE with its jobs and dispositions; False, and nothing done, when it
+        changed since.
 
-        A job that exists is left alone and gains routes and destinations. Earlier jobs of the same scope and model
-        are cancelled unless they are DONE; what is undelivered of those is withdrawn when the new job is DONE.
+        A job that exists is left alone and gains routes and destinations. Earlier jobs of the same
+        scope and model are cancelled unless they are DONE; what is undelivered of those is
+        withdrawn when the new job is DONE.
         """
         with self._database.transaction() as connection:
             study_id = _lock_study_of(connection, arrival.series_id)
@@ -126,10 +147,11 @@ class Catalog:
         dispositions: Sequence[Disposition],
         now: datetime,
     ) -> bool:
-        """The study is routed with its jobs and dispositions; False, and nothing done, when it changed since.
+        """The study is routed with its jobs and dispositions; False, and nothing done, when it
+        changed since.
 
-        Of the dispositions of its series, those of the routes named in `jobs` and `dispositions` and those
-        "waiting" are replaced. Call it with no jobs when no route looks at whole studies.
+        Of the dispositions of its series, those of the routes named in `jobs` and `dispositions`
+        and those "waiting" are replaced. Call it with no jobs when no route looks at whole studies.
         """
         with self._database.transaction() as connection:
             study_id = _lock_study_of(connection, study[0].series_id)
@@ -144,7 +166,9 @@ class Catalog:
             return True
 
     def instances(self, series_id: int) -> tuple[Instance, ...]:
-        """The instances that may be analysed (no conflicts, bytes in the store), in the order they came."""
+        """The instances that may be analysed (no conflicts, bytes in the store), in the order they
+        came.
+        """
         with self._database.read() as connection:
             return arrivals.instances(connection, series_id)
 
@@ -152,6 +176,50 @@ class Catalog:
         """The same with those in conflict."""
         with self._database.read() as connection:
             return arrivals.instances(connection, series_id, conflicts=True)
+
+    def overview(
+        self, study_instance_uid: str | None = None, *, latest: int | None = None
+    ) -> Overview:
+        """What came and what became of it: of one study, the `latest` studies, or all."""
+        with self._database.read() as connection:
+            return overview(connection, study_instance_uid, latest)
+
+    def counts(self) -> Counts:
+        """The numbers for /metrics."""
+        with self._database.read() as connection:
+            return counts(connection)
+
+    def retention_candidates(self, now: datetime) -> tuple[StudySources, ...]:
+        """The studies with bytes in the store that came before `now`, for `retention.expendable`."""
+        with self._database.read() as connection:
+            found = sources.candidates(connection)
+        return tuple(study for study in found if study.last_received_at <= now)
+
+    def forget_sources(self, study_instance_uid: str, now: datetime) -> tuple[str, ...]:
+        """Gives up the received bytes of a study: their keys; () when something holds them after
+        all.
+
+        The rows stay, so that a fingerprint stays. Delete the keys of `unpurged`, then tell
+        `purged`.
+        """
+        with self._database.transaction() as connection:
+            _lock_study(connection, study_instance_uid)
+            return sources.forget(connection, study_instance_uid, now)
+
+    def unpurged(self, limit: int = 1000) -> tuple[str, ...]:
+        """Keys given up whose bytes may still be in the store, also after a crash."""
+        with self._database.read() as connection:
+            return sources.unpurged(connection, limit)
+
+    def purged(self, keys: Sequence[str]) -> None:
+        """The store has the bytes of these keys no more."""
+        with self._database.transaction() as connection:
+            for part in chunks(keys):
+                connection.execute(
+                    sa.update(INSTANCES)
+                    .where(INSTANCES.c.key.in_(part), INSTANCES.c.forgotten_at.is_not(None))
+                    .values(purged=True)
+                )
 
 
 def _answer(
@@ -172,10 +240,9 @@ def _lock_study_of(connection: Connection, series_id: int) -> int | None:
     return connection.execute(query.with_for_update(key_share=True)).scalar_one_or_none()
 
 
-def _study_changed(connection: Connection, series_id: int, changed: bool) -> None:
-    if changed:
-        of_series = sa.select(SERIES.c.study_id).where(SERIES.c.id == series_id).scalar_subquery()
-        connection.execute(sa.update(STUDIES).where(STUDIES.c.id == of_series).values(routed=False))
+def _lock_study(connection: Connection, study_instance_uid: str) -> None:
+    query = sa.select(STUDIES.c.id).where(STUDIES.c.study_instance_uid == study_instance_uid)
+    connection.execute(query.with_for_update(key_share=True))
 
 
 def _unchanged(connection: Connection, arrival: SeriesArrival, state: SeriesState) -> bool:

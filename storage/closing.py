@@ -1,4 +1,6 @@
-"""A job is asked for once; a newer set of instances takes the place of an older one, and nothing is lost for it."""
+"""A job is asked for once; a newer set of instances takes the place of an older one, and nothing is
+lost for it.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -7,15 +9,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from storage import states
 from storage.planning import plan_deliveries, withdraw
 from storage.records import Disposition, JobRequest, JobState, Priority
 from storage.schema import DISPOSITIONS, JOBS, RESULTS
 
-_SUPERSEDED = (JobState.WAITING, JobState.RUNNING, JobState.FAILED)
-
 
 def request_jobs(connection: Connection, requests: Sequence[JobRequest], now: datetime) -> None:
-    """Inserts the jobs, or adds routes and destinations to those that exist; cancels what they supersede."""
+    """Inserts the jobs, or adds routes and destinations to those that exist; cancels what they
+    supersede.
+    """
     for request in requests:
         equal = _equal(connection, request)
         if equal is None:
@@ -89,7 +92,7 @@ def _merge(connection: Connection, equal: Row[Any], request: JobRequest, now: da
         "destinations": tuple(dict.fromkeys((*equal.destinations, *request.destinations))),
         "priority": min(equal.priority, request.priority, key=list(Priority).index),
     }
-    if equal.state is JobState.CANCELLED:
+    if states.JOBS.allows(equal.state, "close"):
         values |= _wanted_again(connection, equal, request, now)
     connection.execute(sa.update(JOBS).where(JOBS.c.id == equal.id).values(**values))
     if equal.state is JobState.DONE:
@@ -118,7 +121,7 @@ def _cancel_others(
 ) -> None:
     connection.execute(
         sa.update(JOBS)
-        .where(*_same_scope(request, but), JOBS.c.state.in_(_SUPERSEDED))
+        .where(*_same_scope(request, but), JOBS.c.state.in_(states.JOBS.sources("supersede")))
         .values(
             state=JobState.CANCELLED,
             token=JOBS.c.token + 1,

@@ -1,4 +1,6 @@
-"""One transaction is all or nothing, on SQLite and PostgreSQL alike; their differences are in this file only."""
+"""One transaction is all or nothing, on SQLite and PostgreSQL alike; their differences are in this
+file only.
+"""
 
 import fcntl
 from collections.abc import Iterator, Sequence
@@ -41,7 +43,9 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that may write: committed at the end of the block, rolled back when it raises."""
+        """A transaction that may write: committed at the end of the block, rolled back when it
+        raises.
+        """
         with _translated(), self._engine.connect() as connection:
             connection.execution_options(**{_WRITES: True})
             with connection.begin():
@@ -59,14 +63,18 @@ class Database:
 
 
 def open_database(url: str) -> Database:
-    """Opens `sqlite:////path/file` or `postgresql+psycopg://...`; call it after the process started."""
+    """Opens `sqlite:////path/file` or `postgresql+psycopg://...`; call it after the process
+    started.
+    """
     return Database(_engine(make_url(url)))
 
 
 def upgrade(url: str) -> None:
-    """Brings the schema to this version's. Idempotent; several processes may call it at once: one does it.
+    """Brings the schema to this version's. Idempotent; several processes may call it at once: one
+    does it.
 
-    Raises CatalogueTooNew when the schema is of a newer version, CatalogueUnavailable when there is no database.
+    Raises CatalogueTooNew when the schema is of a newer version, CatalogueUnavailable when there is
+    no database.
     """
     parsed = make_url(url)
     with _file_lock(parsed):
@@ -79,7 +87,9 @@ def upgrade(url: str) -> None:
 
 
 def lock(connection: Connection, name: str) -> None:
-    """Holds `name` for the rest of the transaction, against every other process (SQLite: it already does)."""
+    """Holds `name` for the rest of the transaction, against every other process (SQLite: it already
+    does).
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
@@ -147,7 +157,9 @@ def _is_full(error: DBAPIError) -> bool:
 
 @contextmanager
 def _file_lock(url: URL) -> Iterator[None]:
-    """Switching an SQLite file to WAL answers "locked" at once, whatever the time-out: hence a lock file."""
+    """Switching an SQLite file to WAL answers "locked" at once, whatever the time-out: hence a lock
+    file.
+    """
     if url.get_backend_name() != "sqlite" or url.database is None:
         yield
         return

@@ -34,7 +34,9 @@ class MissingBytes(StorageError):  # noqa: N818  (same)
 
 @contextmanager
 def file_errors(doing: str) -> Iterator[None]:
-    """Translates an OSError of the wrapped file work: ENOSPC and EDQUOT to OutOfSpace, others to StorageError."""
+    """Translates an OSError of the wrapped file work: ENOSPC and EDQUOT to OutOfSpace, others to
+    StorageError.
+    """
     try:
         yield
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from storage.backends.local import LocalBackend, older_than
+from storage.backends.local import LocalBackend, sweep
 from storage.errors import file_errors
 
 _FOLDERS = ("instances", "results", "quarantine", "incoming")
@@ -15,7 +15,8 @@ _FOLDERS = ("instances", "results", "quarantine", "incoming")
 class InstanceStore:
     """Objects by digest under `root`. Methods raise OutOfSpace when the disk or a quota is full.
 
-    Keys: `instances/<2 hex>/<digest>.dcm`, `results/<2 hex>/<digest>.dcm`, `quarantine/<digest>.dcm`.
+    Keys: `instances/<2 hex>/<digest>.dcm`, `results/<2 hex>/<digest>.dcm`,
+    `quarantine/<digest>.dcm`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -34,7 +35,9 @@ class InstanceStore:
         return self.incoming / f"{uuid.uuid4().hex}.part"
 
     def adopt(self, part: Path, digest: str) -> str:
-        """Makes a received `.part` the bytes of `digest` and gives its key; durable only after `sync`."""
+        """Makes a received `.part` the bytes of `digest` and gives its key; durable only after
+        `sync`.
+        """
         key = f"instances/{digest[:2]}/{digest}.dcm"
         self._backend.adopt(part, key)
         return key
@@ -64,20 +67,20 @@ class InstanceStore:
         """The file of a key."""
         return self._backend.path(key)
 
-    def delete(self, key: str) -> None:
-        """Removes the bytes of a key; one that is not there changes nothing."""
-        self._backend.delete(key)
+    def delete(self, key: str, *, unchanged_since: datetime | None = None) -> bool:
+        """Removes the bytes of a key; one that is not there is as good as removed.
+
+        With `unchanged_since` bytes written at or after that moment stay, and the answer is False:
+        the same object was received again while it was given up.
+        """
+        return self._backend.delete(key, unchanged_since=unchanged_since)
 
     def free_bytes(self) -> int:
         """What may still be written, in bytes."""
         return self._backend.free_bytes()
 
-    def sweep_incoming(self, older_than_moment: datetime) -> int:
-        """Removes `.part` files last changed before the moment: their sender got no Success. Gives their number."""
-        stale = [
-            part for part in self.incoming.glob("*.part") if older_than(part, older_than_moment)
-        ]
-        with file_errors("removing unfinished objects"):
-            for part in stale:
-                part.unlink(missing_ok=True)
-        return len(stale)
+    def sweep_incoming(self, older_than: datetime) -> int:
+        """Removes `.part` files last written before then, whose sender got no Success; their
+        number.
+        """
+        return sweep(self.incoming, "*.part", unchanged_since=older_than)

@@ -1,4 +1,6 @@
-"""A result and its deliveries are one fact: every current result is due at each destination that takes it."""
+"""A result and its deliveries are one fact: every current result is due at each destination that
+takes it.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,17 +9,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from storage import states
 from storage.database import insert
 from storage.records import DeliveryState, Result
 from storage.schema import DELIVERIES, JOBS, RESULTS
-
-_UNDELIVERED = (DeliveryState.DUE, DeliveryState.FAILED)
 
 
 def replace_results(
     connection: Connection, job_id: int, results: Sequence[Result], now: datetime
 ) -> None:
-    """The job's results are these, in the order of sending; those of an earlier run are not current any more."""
+    """The job's results are these, in the order of sending; those of an earlier run are not current
+    any more.
+    """
     connection.execute(sa.update(RESULTS).where(RESULTS.c.job_id == job_id).values(current=False))
     for place, result in enumerate(results):
         _keep(connection, job_id, result, place)
@@ -28,7 +31,9 @@ def replace_results(
 def plan_deliveries(
     connection: Connection, job_id: int, now: datetime, *, again: bool = False
 ) -> None:
-    """Makes the missing deliveries of a DONE job DUE, and those withdrawn; with `again` also those that were made."""
+    """Makes the missing deliveries of a DONE job DUE, and those withdrawn; with `again` also those
+    that were made.
+    """
     job = connection.execute(
         sa.select(JOBS.c.destinations, JOBS.c.takers).where(JOBS.c.id == job_id)
     ).one()
@@ -37,10 +42,11 @@ def plan_deliveries(
             RESULTS.c.job_id == job_id, RESULTS.c.current
         )
     ).all()
+    verb = "complete_again" if again else "plan"
     for result in current:
         takers = (job.takers or {}).get(result.kind, ())
         for destination in (name for name in job.destinations if name in takers):
-            _plan(connection, job_id, result, destination, now=now, again=again)
+            _plan(connection, job_id, result, destination, now=now, verb=verb)
 
 
 def withdraw(connection: Connection, *, scope: str, model: str, but: int, now: datetime) -> None:
@@ -78,7 +84,7 @@ def _plan(
     destination: str,
     *,
     now: datetime,
-    again: bool,
+    verb: str,
 ) -> None:
     due: dict[str, Any] = {
         "state": DeliveryState.DUE,
@@ -101,7 +107,7 @@ def _plan(
         statement.on_conflict_do_update(
             index_elements=["result_id", "destination"],
             set_=due | {"token": DELIVERIES.c.token + 1},
-            where=sa.true() if again else DELIVERIES.c.state == DeliveryState.WITHDRAWN,
+            where=DELIVERIES.c.state.in_(states.DELIVERIES.sources(verb)),
         )
     )
 
@@ -109,6 +115,6 @@ def _plan(
 def _withdraw(connection: Connection, which: sa.ColumnElement[bool], now: datetime) -> None:
     connection.execute(
         sa.update(DELIVERIES)
-        .where(which, DELIVERIES.c.state.in_(_UNDELIVERED))
+        .where(which, DELIVERIES.c.state.in_(states.DELIVERIES.sources("withdraw")))
         .values(state=DeliveryState.WITHDRAWN, lease_until=None, finished_at=now)
     )

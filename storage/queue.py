@@ -1,4 +1,6 @@
-"""A job is done by one worker at a time, and what a worker finishes is whole: each arrow is one fenced transaction."""
+"""A job is done by one worker at a time, and what a worker finishes is whole: each arrow is one
+fenced transaction.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,15 +9,26 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage import rows
-from storage.database import Database, insert
+from storage import outbox, rows, states
+from storage.database import Database, insert, lock
 from storage.planning import plan_deliveries, replace_results, withdraw
-from storage.records import Job, JobState, Result, Vector, Verdict
-from storage.schema import JOBS, RESULTS, VECTORS
+from storage.records import (
+    Delivery,
+    DeliveryState,
+    Job,
+    JobState,
+    Result,
+    SeriesState,
+    Vector,
+    Verdict,
+)
+from storage.schema import INSTANCES, JOBS, RESULTS, SERIES, STUDIES, VECTORS
 
 
 class Queue:
-    """Jobs. A method that takes a Job answers False, and changes nothing, when its token is not the row's."""
+    """Jobs. A method that takes a Job answers False, and changes nothing, when its token is not the
+    row's.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -23,10 +36,12 @@ class Queue:
     def claim(
         self, *, worker: str, models: Sequence[str], now: datetime, lease_until: datetime
     ) -> Job | None:
-        """WAITING -> RUNNING for the most urgent job of these models that is due; None when there is none."""
+        """WAITING -> RUNNING for the most urgent job of these models that is due; None when there
+        is none.
+        """
         first = (
             sa.select(JOBS.c.id)
-            .where(JOBS.c.state == JobState.WAITING, JOBS.c.due_at <= now)
+            .where(JOBS.c.state.in_(states.JOBS.sources("claim")), JOBS.c.due_at <= now)
             .where(JOBS.c.model.in_(models))
             .order_by(JOBS.c.priority, JOBS.c.due_at, JOBS.c.id)
             .limit(1)
@@ -54,7 +69,7 @@ class Queue:
     def heartbeat(self, job: Job, *, lease_until: datetime) -> bool:
         """The worker lives: the lease is longer. False: the job was lost, cancelled or rescued."""
         with self._database.transaction() as connection:
-            return _move(connection, job, {"lease_until": lease_until})
+            return _move(connection, job, "heartbeat", {"lease_until": lease_until})
 
     def complete(
         self,
@@ -67,11 +82,13 @@ class Queue:
         vectors: Sequence[Vector],
         now: datetime,
     ) -> bool:
-        """RUNNING -> DONE with its results, their deliveries and the vectors of its series, all or nothing.
+        """RUNNING -> DONE with its results, their deliveries and the vectors of its series, all or
+        nothing.
 
-        `results` are in the order of sending: one that refers to another comes after it. `destinations`: for each
-        result kind the destinations that take it, of all that are configured; those the job names get a delivery.
-        What is undelivered of the jobs it supersedes is withdrawn.
+        `results` are in the order of sending: one that refers to another comes after it.
+        `destinations`: for each result kind the destinations that take it, of all that are
+        configured; those the job names get a delivery. What is undelivered of the jobs it
+        supersedes is withdrawn.
         """
         done = {
             "state": JobState.DONE,
@@ -82,7 +99,7 @@ class Queue:
             "takers": {kind: tuple(names) for kind, names in destinations.items()},
         }
         with self._database.transaction() as connection:
-            if not _move(connection, job, done):
+            if not _move(connection, job, "complete", done):
                 return False
             replace_results(connection, job.job_id, results, now)
             plan_deliveries(connection, job.job_id, now, again=True)
@@ -100,7 +117,7 @@ class Queue:
         """RUNNING -> WAITING until `at`; the error is shown until the next end."""
         again = {"state": JobState.WAITING, "lease_until": None, "due_at": at, "reason": error}
         with self._database.transaction() as connection:
-            return _move(connection, job, again)
+            return _move(connection, job, "retry", again)
 
     def fail(self, job: Job, *, error: str, now: datetime) -> bool:
         """RUNNING -> FAILED."""
@@ -111,7 +128,7 @@ class Queue:
             "reason": error,
         }
         with self._database.transaction() as connection:
-            return _move(connection, job, failed)
+            return _move(connection, job, "fail", failed)
 
     def release(self, job: Job) -> bool:
         """RUNNING -> WAITING as if it had not been claimed: a clean shutdown."""
@@ -121,13 +138,15 @@ class Queue:
             "attempts": JOBS.c.attempts - 1,
         }
         with self._database.transaction() as connection:
-            return _move(connection, job, free)
+            return _move(connection, job, "release", free)
 
     def expired(self, now: datetime) -> tuple[Job, ...]:
-        """The jobs RUNNING whose lease ended before `now`, taken from their workers: `retry` or `fail` them."""
+        """The jobs RUNNING whose lease ended before `now`, taken from their workers: `retry` or
+        `fail` them.
+        """
         taken = (
             sa.update(JOBS)
-            .where(JOBS.c.state == JobState.RUNNING, JOBS.c.lease_until < now)
+            .where(JOBS.c.state.in_(states.JOBS.sources("expired")), JOBS.c.lease_until < now)
             .values(token=JOBS.c.token + 1)
             .returning(JOBS.c.id)
         )
@@ -136,8 +155,34 @@ class Queue:
             found = connection.execute(rows.JOB.where(JOBS.c.id.in_(ids)).order_by(JOBS.c.id))
             return tuple(rows.job(row) for row in found)
 
+    def requeue(
+        self,
+        *,
+        now: datetime,
+        study: str | None = None,
+        failed: bool = False,
+        model: str | None = None,
+    ) -> int:
+        """DONE | FAILED -> WAITING: of a study, or (`failed`) all that FAILED; the number of jobs.
+
+        Left out are superseded jobs and those whose sources were given up. Results stay until the
+        job is DONE again. A series in quarantine is COMPLETE again.
+        """
+        if study is None and not failed:
+            raise ValueError("requeue: name a study, or failed=True")
+        before = (JobState.FAILED,) if failed else states.JOBS.sources("requeue")
+        chosen = sa.select(JOBS.c.id).where(JOBS.c.state.in_(before), ~_superseded(), ~_gone())
+        if study is not None:
+            chosen = chosen.where(JOBS.c.series_id.in_(_series_of(study)))
+        if model is not None:
+            chosen = chosen.where(JOBS.c.model == model)
+        with self._database.transaction() as connection:
+            return _requeue(connection, connection.execute(chosen).scalars().all(), now)
+
     def results(self, job_id: int) -> tuple[Result, ...]:
-        """The current results of a job, in the order of sending; also of one that another supersedes."""
+        """The current results of a job, in the order of sending; also of one that another
+        supersedes.
+        """
         query = (
             sa.select(RESULTS)
             .where(RESULTS.c.job_id == job_id, RESULTS.c.current)
@@ -146,23 +191,138 @@ class Queue:
         with self._database.read() as connection:
             return tuple(rows.result(row) for row in connection.execute(query))
 
+    def claim_deliveries(
+        self, destination: str, *, now: datetime, lease_until: datetime, limit: int
+    ) -> tuple[Delivery, ...]:
+        """Leases what is due there, most urgent and oldest job first, each job's objects in order.
+
+        An object is given only when those of its job before it were sent there, or come before it
+        in the answer.
+        """
+        with self._database.transaction() as connection:
+            lock(connection, f"deliveries to {destination}")
+            return outbox.claim(
+                connection, destination, now=now, lease_until=lease_until, limit=limit
+            )
+
+    def delivered(self, delivery: Delivery, state: DeliveryState, now: datetime) -> bool:
+        """DUE -> SENT or COMMITTED, SENT -> COMMITTED; also when it was withdrawn on its way."""
+        with self._database.transaction() as connection:
+            return outbox.delivered(connection, delivery, state, now)
+
+    def delivery_retry(self, delivery: Delivery, at: datetime, error: str) -> bool:
+        """DUE again at `at`, with the error."""
+        again = {"due_at": at, "lease_until": None, "last_error": error}
+        with self._database.transaction() as connection:
+            return outbox.move(connection, delivery, "delivery_retry", again)
+
+    def delivery_failed(self, delivery: Delivery, error: str) -> bool:
+        """DUE -> FAILED, with those of its job to that destination that come after it and refer to
+        it.
+        """
+        with self._database.transaction() as connection:
+            return outbox.failed(connection, delivery, error)
+
+    def delivery_heartbeat(self, deliveries: Sequence[Delivery], *, lease_until: datetime) -> int:
+        """The sender lives: longer leases; the number of those it still has."""
+        longer = {"lease_until": lease_until}
+        with self._database.transaction() as connection:
+            return sum(outbox.move(connection, d, "claim_deliveries", longer) for d in deliveries)
+
+    def delivery_release(self, deliveries: Sequence[Delivery]) -> int:
+        """As if they had not been claimed (clean shutdown, or the destination did not answer at
+        all).
+        """
+        free = outbox.UNCLAIMED
+        with self._database.transaction() as connection:
+            return sum(outbox.move(connection, d, "delivery_release", free) for d in deliveries)
+
+    def redeliver(
+        self,
+        *,
+        now: datetime,
+        study: str | None = None,
+        failed: bool = False,
+        destination: str | None = None,
+    ) -> int:
+        """SENT | COMMITTED | FAILED -> DUE: of a study, or (`failed`) all that FAILED; their
+        number.
+        """
+        if study is None and not failed:
+            raise ValueError("redeliver: name a study, or failed=True")
+        chosen = None if study is None else _series_of(study)
+        with self._database.transaction() as connection:
+            return outbox.redeliver(
+                connection, chosen, failed=failed, destination=destination, now=now
+            )
+
 
 def _job(connection: Connection, job_id: int) -> Job:
     return rows.job(connection.execute(rows.JOB.where(JOBS.c.id == job_id)).one())
 
 
-def _move(connection: Connection, job: Job, values: Mapping[str, Any]) -> bool:
-    """Changes the RUNNING row that still carries the job's token."""
+def _move(connection: Connection, job: Job, verb: str, values: Mapping[str, Any]) -> bool:
+    """Changes the row if it still carries the job's token and is in a state that the verb starts
+    from.
+    """
     changed = connection.execute(
         sa.update(JOBS)
         .where(
             JOBS.c.id == job.job_id,
             JOBS.c.token == job.token,
-            JOBS.c.state == JobState.RUNNING,
+            JOBS.c.state.in_(states.JOBS.sources(verb)),
         )
         .values(**values)
     )
     return changed.rowcount == 1
+
+
+def _requeue(connection: Connection, job_ids: Sequence[int], now: datetime) -> int:
+    requeued = connection.execute(
+        sa.update(JOBS)
+        .where(JOBS.c.id.in_(job_ids), JOBS.c.state.in_(states.JOBS.sources("requeue")))
+        .values(
+            state=JobState.WAITING,
+            token=JOBS.c.token + 1,
+            attempts=0,
+            due_at=now,
+            finished_at=None,
+            verdict=None,
+            reason=None,
+        )
+        .returning(JOBS.c.series_id)
+    )
+    series = requeued.scalars().all()
+    connection.execute(
+        sa.update(SERIES)
+        .where(SERIES.c.id.in_(series), SERIES.c.state.in_(states.SERIES.sources("requeue")))
+        .values(state=SeriesState.COMPLETE, reason=None)
+    )
+    return len(series)
+
+
+def _superseded() -> sa.Exists:
+    newer = JOBS.alias("newer")
+    return sa.exists().where(
+        newer.c.scope == JOBS.c.scope,
+        newer.c.model == JOBS.c.model,
+        newer.c.generation > JOBS.c.generation,
+        newer.c.state != JobState.CANCELLED,
+    )
+
+
+def _gone() -> sa.Exists:
+    return sa.exists().where(
+        INSTANCES.c.series_id == JOBS.c.series_id, INSTANCES.c.forgotten_at.is_not(None)
+    )
+
+
+def _series_of(study: str) -> sa.Select[int]:
+    return (
+        sa.select(SERIES.c.id)
+        .join(STUDIES, SERIES.c.study_id == STUDIES.c.id)
+        .where(STUDIES.c.study_instance_uid == study)
+    )
 
 
 def _keep_vectors(

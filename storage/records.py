@@ -1,4 +1,6 @@
-"""What the catalogue says, as frozen values: every state a thing can be in; no session, cursor or SQL crosses a layer."""
+"""What the catalogue says, as frozen values: every state a thing can be in; no session, cursor or
+SQL crosses a layer.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,7 +71,8 @@ class Priority(StrEnum):
 class Instance:
     """One received SOP instance whose bytes are on disk.
 
-    `digest` is the SHA-256 of transfer syntax UID and data set bytes; `key` names the bytes in the instance store.
+    `digest` is the SHA-256 of transfer syntax UID and data set bytes; `key` names the bytes in the
+    instance store.
     """
 
     study_instance_uid: str
@@ -117,8 +120,9 @@ class SeriesArrival:
 class JobRequest:
     """A job as routing asks for it.
 
-    `scope` names what a newer job supersedes: the series for a route that runs on each, the study and the route
-    for one that picks the best. Unique by (fingerprint, model, model_version, configuration).
+    `scope` names what a newer job supersedes: the series for a route that runs on each, the study
+    and the route for one that picks the best. Unique by (fingerprint, model, model_version,
+    configuration).
     """
 
     scope: str
@@ -146,7 +150,9 @@ class Disposition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as claimed or shown. `token` fences: a worker whose token is not the row's has lost the job."""
+    """A job as claimed or shown. `token` fences: a worker whose token is not the row's has lost the
+    job.
+    """
 
     job_id: int
     state: JobState
@@ -183,7 +189,9 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One result object on its way to one destination. `order`: a SEG leaves before the SR that refers to it."""
+    """One result object on its way to one destination. `order`: a SEG leaves before the SR that
+    refers to it.
+    """
 
     delivery_id: int
     job_id: int
@@ -200,12 +208,18 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vector:
-    """A feature vector of a series: float32, little endian, `dimensions` long; comparable within one (kind, version)."""
+    """A feature vector of a series: float32, little endian, `dimensions` long; comparable within
+    one (kind, version).
+    """
 
     kind: str
     version: str
     dimensions: int
     data: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.data) != 4 * self.dimensions:
+            raise ValueError(f"{len(self.data)} bytes are not {self.dimensions} float32 values")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

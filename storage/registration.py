@@ -1,7 +1,11 @@
-"""An instance is registered once whoever sends it again; a batch costs a handful of statements, not one each."""
+"""An instance is registered once whoever sends it again; a batch costs a handful of statements, not
+one each.
+"""
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage.database import chunks, insert
-from storage.records import Instance, Registration, SeriesState
+from storage.records import Header, Instance, Registration, SeriesState
 from storage.schema import INSTANCES, SERIES, STUDIES
 
 Identity = tuple[str, str]
@@ -19,7 +23,9 @@ SeriesUids = tuple[str, str]
 
 
 def register(connection: Connection, batch: Sequence[Instance]) -> dict[Identity, Registration]:
-    """Registers each distinct object of the batch; the rows of its studies stay locked until the commit."""
+    """Registers each distinct object of the batch; the rows of its studies stay locked until the
+    commit.
+    """
     distinct = {identity(instance): instance for instance in reversed(batch)}
     ordered = list(reversed(distinct.values()))
     series = _series_ids(connection, ordered)
@@ -28,8 +34,11 @@ def register(connection: Connection, batch: Sequence[Instance]) -> dict[Identity
     restored = _restore(connection, rest)
     rest = [instance for instance in rest if identity(instance) not in restored]
     conflicting = _insert(connection, rest, series, conflict=True)
-    _mark_arrivals(connection, ordered, series, fresh=fresh, restored=restored)
-    _count_conflicts(connection, [series[_uids(i)] for i in rest if identity(i) in conflicting])
+    arrived = [i for i in ordered if identity(i) in fresh | restored]
+    against = [i for i in rest if identity(i) in conflicting]
+    _count_arrivals(connection, _growth(arrived, series, counted=fresh))
+    _count_conflicts(connection, _growth(against, series, counted=conflicting))
+    _mark_studies(connection, arrived)
     return (
         dict.fromkeys(distinct, Registration.DUPLICATE)
         | dict.fromkeys(conflicting, Registration.CONFLICT)
@@ -47,41 +56,54 @@ def _uids(instance: Instance) -> SeriesUids:
 
 
 def _series_ids(connection: Connection, batch: Sequence[Instance]) -> dict[SeriesUids, int]:
-    studies = _lock_studies(connection, batch)
+    """The series' rows; the rows of their studies are locked, in one order, until the commit."""
     first = {_uids(instance): instance for instance in reversed(batch)}
-    rows = [_series_row(instance, studies) for instance in first.values()]
+    found = _find_series(connection, first)
+    missing = [instance for uids, instance in first.items() if uids not in found]
+    if not missing:
+        return found
+    studies = _insert_studies(connection, first.values())
+    rows = [_series_row(instance, studies) for instance in missing]
     connection.execute(insert(connection, SERIES).on_conflict_do_nothing(), rows)
+    return _find_series(connection, first)
+
+
+def _find_series(connection: Connection, wanted: Iterable[SeriesUids]) -> dict[SeriesUids, int]:
+    wanted = frozenset(wanted)
     found = connection.execute(
-        sa.select(SERIES.c.id, SERIES.c.study_id, SERIES.c.series_instance_uid).where(
-            SERIES.c.series_instance_uid.in_([uids[1] for uids in first])
+        sa.select(STUDIES.c.study_instance_uid, SERIES.c.series_instance_uid, SERIES.c.id)
+        .join(SERIES, SERIES.c.study_id == STUDIES.c.id)
+        .where(
+            STUDIES.c.study_instance_uid.in_({study for study, _ in wanted}),
+            SERIES.c.series_instance_uid.in_({series for _, series in wanted}),
         )
+        .order_by(STUDIES.c.study_instance_uid)
+        .with_for_update(key_share=True, of=STUDIES)
     )
-    ids = {(row.study_id, row.series_instance_uid): row.id for row in found}
-    return {uids: ids[studies[uids[0]], uids[1]] for uids in first}
+    return {(row[0], row[1]): row[2] for row in found if (row[0], row[1]) in wanted}
 
 
-def _lock_studies(connection: Connection, batch: Sequence[Instance]) -> dict[str, int]:
-    uids = sorted({instance.study_instance_uid for instance in batch})
-    moments = {i.study_instance_uid: i.received_at for i in reversed(batch)}
+def _insert_studies(connection: Connection, firsts: Iterable[Instance]) -> dict[str, int]:
+    moments = {instance.study_instance_uid: instance.received_at for instance in firsts}
     connection.execute(
         insert(connection, STUDIES).on_conflict_do_nothing(),
         [
             {
                 "study_instance_uid": uid,
-                "first_received_at": moments[uid],
-                "last_received_at": moments[uid],
+                "first_received_at": at,
+                "last_received_at": at,
                 "routed": False,
             }
-            for uid in uids
+            for uid, at in sorted(moments.items())
         ],
     )
     locked = connection.execute(
         sa.select(STUDIES.c.study_instance_uid, STUDIES.c.id)
-        .where(STUDIES.c.study_instance_uid.in_(uids))
+        .where(STUDIES.c.study_instance_uid.in_(moments))
         .order_by(STUDIES.c.study_instance_uid)
         .with_for_update(key_share=True)
     )
-    return {uid: study_id for uid, study_id in locked}
+    return {row[0]: row[1] for row in locked}
 
 
 def _series_row(instance: Instance, studies: Mapping[str, int]) -> dict[str, Any]:
@@ -89,13 +111,23 @@ def _series_row(instance: Instance, studies: Mapping[str, int]) -> dict[str, Any
         "study_id": studies[instance.study_instance_uid],
         "series_instance_uid": instance.series_instance_uid,
         "modality": "".join(instance.header.get("Modality", ())[:1]).replace("\x00", ""),
+        "patient": _patient(instance.header),
         "state": SeriesState.RECEIVING,
         "instances": 0,
         "conflicts": 0,
+        "size": 0,
         "first_received_at": instance.received_at,
         "last_received_at": instance.received_at,
         "attributes": instance.header,
     }
+
+
+def _patient(header: Header) -> str:
+    """SHA-256 of patient ID and issuer, so that a patient is recognised without being named."""
+    values = [header.get(keyword, ()) for keyword in ("PatientID", "IssuerOfPatientID")]
+    if not any(values[0]):
+        return ""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _insert(
@@ -167,19 +199,34 @@ def _restore_one(connection: Connection, instance_id: int, again: Instance) -> N
     )
 
 
-def _mark_arrivals(
-    connection: Connection,
+@dataclass(slots=True)
+class _Growth:
+    """What a batch adds to a series."""
+
+    latest: datetime
+    added: int = 0
+    size: int = 0
+
+
+def _growth(
     batch: Sequence[Instance],
     series: Mapping[SeriesUids, int],
     *,
-    fresh: Collection[Identity],
-    restored: Collection[Identity],
-) -> None:
-    arrived = [i for i in batch if identity(i) in fresh or identity(i) in restored]
-    if not arrived:
+    counted: Collection[Identity],
+) -> dict[int, _Growth]:
+    """By series: bytes and latest reception of the batch; `added` counts those in `counted`."""
+    grown: dict[int, _Growth] = {}
+    for instance in batch:
+        growth = grown.setdefault(series[_uids(instance)], _Growth(latest=instance.received_at))
+        growth.latest = max(growth.latest, instance.received_at)
+        growth.added += identity(instance) in counted
+        growth.size += instance.size
+    return grown
+
+
+def _count_arrivals(connection: Connection, grown: Mapping[int, _Growth]) -> None:
+    if not grown:
         return
-    added = Counter(series[_uids(i)] for i in arrived if identity(i) in fresh)
-    moments = _latest((series[_uids(i)], i.received_at) for i in arrived)
     connection.execute(
         sa.update(SERIES)
         .where(SERIES.c.id == sa.bindparam("of"))
@@ -187,37 +234,47 @@ def _mark_arrivals(
             state=SeriesState.RECEIVING,
             reason=None,
             instances=SERIES.c.instances + sa.bindparam("added"),
+            size=SERIES.c.size + sa.bindparam("more"),
             last_received_at=_later(SERIES.c.last_received_at),
         ),
-        [{"of": id_, "added": added[id_], "at": at} for id_, at in sorted(moments.items())],
+        [
+            {"of": series_id, "added": one.added, "more": one.size, "at": one.latest}
+            for series_id, one in sorted(grown.items())
+        ],
     )
-    studies = _latest((i.study_instance_uid, i.received_at) for i in arrived)
+
+
+def _count_conflicts(connection: Connection, grown: Mapping[int, _Growth]) -> None:
+    if not grown:
+        return
     connection.execute(
-        sa.update(STUDIES)
-        .where(STUDIES.c.study_instance_uid == sa.bindparam("of"))
-        .values(routed=False, last_received_at=_later(STUDIES.c.last_received_at)),
-        [{"of": uid, "at": at} for uid, at in sorted(studies.items())],
+        sa.update(SERIES)
+        .where(SERIES.c.id == sa.bindparam("of"))
+        .values(
+            conflicts=SERIES.c.conflicts + sa.bindparam("added"),
+            size=SERIES.c.size + sa.bindparam("more"),
+        ),
+        [
+            {"of": series_id, "added": one.added, "more": one.size}
+            for series_id, one in sorted(grown.items())
+        ],
     )
+
+
+def _mark_studies(connection: Connection, arrived: Sequence[Instance]) -> None:
+    latest: dict[str, datetime] = {}
+    for instance in arrived:
+        at = latest.get(instance.study_instance_uid, instance.received_at)
+        latest[instance.study_instance_uid] = max(at, instance.received_at)
+    if latest:
+        connection.execute(
+            sa.update(STUDIES)
+            .where(STUDIES.c.study_instance_uid == sa.bindparam("of"))
+            .values(routed=False, last_received_at=_later(STUDIES.c.last_received_at)),
+            [{"of": uid, "at": at} for uid, at in sorted(latest.items())],
+        )
 
 
 def _later(column: "sa.Column[datetime]") -> sa.Case[datetime]:
     at = sa.bindparam("at", type_=column.type)
     return sa.case((column < at, at), else_=column)
-
-
-def _latest(moments: Any) -> dict[Any, datetime]:
-    latest: dict[Any, datetime] = {}
-    for name, at in moments:
-        latest[name] = max(at, latest.get(name, at))
-    return latest
-
-
-def _count_conflicts(connection: Connection, series_ids: Sequence[int]) -> None:
-    counts = Counter(series_ids)
-    if counts:
-        connection.execute(
-            sa.update(SERIES)
-            .where(SERIES.c.id == sa.bindparam("of"))
-            .values(conflicts=SERIES.c.conflicts + sa.bindparam("added")),
-            [{"of": series_id, "added": added} for series_id, added in counts.items()],
-        )

@@ -90,7 +90,9 @@ class Names(TypeDecorator[tuple[str, ...]]):
 
 
 class NamesByName(TypeDecorator[Header]):
-    """A mapping of names to tuples of text (a header, or kinds to destinations), kept as a JSON object."""
+    """A mapping of names to tuples of text (a header, or kinds to destinations), kept as a JSON
+    object.
+    """
 
     impl = sa.Text
     cache_ok = True
@@ -107,7 +109,9 @@ class NamesByName(TypeDecorator[Header]):
 
 
 def encode_header(header: Header) -> str:
-    """JSON text of a header: ASCII, as PostgreSQL's text holds neither NUL nor half a surrogate pair."""
+    """JSON text of a header: ASCII, as PostgreSQL's text holds neither NUL nor half a surrogate
+    pair.
+    """
     return json.dumps({key: list(values) for key, values in header.items()}, ensure_ascii=True)
 
 
@@ -152,10 +156,12 @@ SERIES = sa.Table(
     sa.Column("study_id", _ID, sa.ForeignKey("studies.id"), nullable=False),
     sa.Column("series_instance_uid", _UID, nullable=False),
     sa.Column("modality", sa.Text, nullable=False),
+    sa.Column("patient", sa.Text, nullable=False),  # SHA-256 of ID and issuer; "" without an ID
     sa.Column("state", Word(SeriesState), nullable=False),
     sa.Column("reason", sa.Text),  # of the quarantine
     sa.Column("instances", sa.Integer, nullable=False),  # without conflicts
     sa.Column("conflicts", sa.Integer, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),  # of its bytes in the store, with conflicts
     sa.Column("first_received_at", Moment, nullable=False),
     sa.Column("last_received_at", Moment, nullable=False),
     sa.Column("attributes", NamesByName, nullable=False),  # of the first instance, then of most

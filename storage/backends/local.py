@@ -1,13 +1,15 @@
 """Bytes in a folder: a file is whole or absent, and after `sync` it survives a power cut."""
 
+import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from storage.errors import MissingBytes, StorageError, file_errors
+from storage.errors import StorageError, file_errors
 
 _FOLDER_MODE = 0o750
 
@@ -24,7 +26,8 @@ class LocalBackend:
         with file_errors("keeping a received object"):
             _sync_file(part)
             self._make_folder(target.parent)
-            part.replace(target)
+            with _folder_lock(target.parent, fcntl.LOCK_SH):
+                part.replace(target)
 
     def write(self, data: bytes, key: str, *, scratch: Path) -> None:
         """Writes all of `data` or nothing, durably. `scratch`: a folder for the unfinished file."""
@@ -50,10 +53,20 @@ class LocalBackend:
             raise StorageError(f"not a key: {key!r}")
         return self.root.joinpath(*parts)
 
-    def delete(self, key: str) -> None:
-        """Removes the bytes; a key that is not there changes nothing."""
+    def delete(self, key: str, *, unchanged_since: datetime | None = None) -> bool:
+        """Removes the bytes; False when they were written at or after `unchanged_since` and stay.
+
+        No `adopt` of the same key can come between the look and the removal.
+        """
+        file = self.path(key)
         with file_errors("deleting an object"):
-            self.path(key).unlink(missing_ok=True)
+            if not file.parent.is_dir():
+                return True
+            with _folder_lock(file.parent, fcntl.LOCK_EX):
+                if unchanged_since is not None and not _older_or_gone(file, unchanged_since):
+                    return False
+                file.unlink(missing_ok=True)
+                return True
 
     def free_bytes(self) -> int:
         """What an unprivileged process may still write, in bytes."""
@@ -76,12 +89,35 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def older_than(file: Path, moment: datetime) -> bool:
-    """Whether the file's last change is before the moment; False when it is gone."""
+def sweep(folder: Path, pattern: str, *, unchanged_since: datetime) -> int:
+    """Removes the folder's files of a pattern last written before then; their number."""
+    with file_errors("removing unfinished objects"):
+        stale = [file for file in folder.glob(pattern) if _older(file, unchanged_since)]
+        for file in stale:
+            file.unlink(missing_ok=True)
+        return len(stale)
+
+
+@contextmanager
+def _folder_lock(folder: Path, how: int) -> Iterator[None]:
+    """flock of the folder itself: released by the kernel whatever becomes of the process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _older(file: Path, moment: datetime) -> bool:
+    return file.exists() and _older_or_gone(file, moment)
+
+
+def _older_or_gone(file: Path, moment: datetime) -> bool:
     try:
         return file.stat().st_mtime < moment.timestamp()
     except FileNotFoundError:
-        return False
+        return True
 
 
 def _sync_file(file: Path) -> None:
@@ -90,6 +126,3 @@ def _sync_file(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-__all__ = ["LocalBackend", "MissingBytes", "older_than", "sync_folder"]
