@@ -43,6 +43,12 @@ def images(arrival: SeriesArrival) -> int:
     return arrival.instances * max(int(frames), 1)
 
 
+def counted(arrival: SeriesArrival) -> str:
+    """How many images, in words: `1 image`, `300 images`."""
+    count = images(arrival)
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
 def slice_distance(arrival: SeriesArrival) -> float | None:
     """Millimetres between slices as the header states them, else the slice thickness."""
     stated = number(arrival, "SpacingBetweenSlices")

@@ -2,7 +2,7 @@
 
 import sys
 
-from service import declared, kinds, resolved
+from service import kinds, resolved
 from service.config import DESTINATIONS, Configuration, Destination
 from service.destinations import DestinationError
 from service.exits import FAILURE, SUCCESS
@@ -23,9 +23,9 @@ def check(configuration: Configuration, *, echo: bool) -> int:
 def answer(destination: Destination, *, calling_ae_title: str) -> str | None:
     """Why a destination could not take objects now; None when it could."""
     module = kinds.load_kind(DESTINATIONS, destination.kind)
-    settings = declared.settings(module.Settings, destination.settings)
+    peer = module.destination(destination.settings, calling_ae_title=calling_ae_title)
     try:
-        module.Destination(settings, calling_ae_title=calling_ae_title).echo()
+        peer.echo()
     except DestinationError as error:
         return str(error)
     return None

@@ -14,6 +14,7 @@ from typing import Any
 
 from service import criteria, declared, kinds
 from service.criteria import Criterion
+from service.declared import Values
 from service.header import INDEXED
 from service.preferences import PREFERENCES
 from service.sections import (
@@ -49,9 +50,6 @@ DESTINATIONS = "service.destinations"
 MODELS = "inference.models"
 RESULTS = "inference.encoding"
 
-Settings = Mapping[str, Any]
-"""A kind's own keys -> values: text, number, bool, absolute path as text, table of such."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -60,7 +58,7 @@ class Completion:
     kind: str
     seconds: float
     study_seconds: float
-    settings: Settings
+    settings: Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +68,7 @@ class Destination:
     name: str
     kind: str
     results: tuple[str, ...]
-    settings: Settings
+    settings: Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +82,7 @@ class Model:
     kind: str
     version: str
     deadline_seconds: float
-    settings: Settings
+    settings: Values
     digest: str
     requirements: Mapping[str, object]
 
@@ -145,7 +143,7 @@ def parse(text: str, *, file: Path) -> Configuration:
 
 def keys_of(base: type[Section], *, package: str, kind: str) -> type[Section]:
     """The keys of a kind: those of every kind of its package and its own."""
-    return declared.section(base, kinds.source(package, kind))
+    return declared.extended(base, kinds.table(package, kind, "SETTINGS"))
 
 
 def _read(path: Path) -> str:
@@ -214,7 +212,7 @@ def _entries(raw: object, place: Place) -> list[tuple[Any, Place]]:
 
 def _kinded(
     base: type[Section], raw: object, place: Place, *, package: str, defining: str
-) -> tuple[Any, Settings]:
+) -> tuple[Any, Values]:
     """A table with a kind: its common keys validated, its own keys apart."""
     if not isinstance(raw, dict):
         raise place.error(f"{raw!r} is not a table", allowed=f"a table of {listed(base)}")
@@ -226,8 +224,8 @@ def _kinded(
         raise place.at("kind").error(f"{wrong}{hint}", allowed=", ".join(choices) or "none exists")
     section = keys_of(base, package=package, kind=kind)
     values = validated(section, raw, place)
-    own = {key: None for key in section.model_fields if key not in base.model_fields}
-    return values, declared.plain_values(values, own, place.file.parent)
+    own = kinds.table(package, kind, "SETTINGS")
+    return values, declared.own_values(values, own, folder=place.file.parent)
 
 
 def _completion(raw: object, place: Place) -> Completion:
@@ -242,7 +240,7 @@ def _completion(raw: object, place: Place) -> Completion:
 
 def _destination(raw: object, place: Place) -> Destination:
     values, settings = _kinded(
-        DestinationKeys, raw, place, package=DESTINATIONS, defining="Destination"
+        DestinationKeys, raw, place, package=DESTINATIONS, defining="SETTINGS"
     )
     known = kinds.kinds(RESULTS, defining="encode")
     for result in values.results:
@@ -265,11 +263,11 @@ def _model(raw: object, place: Place) -> Model:
         deadline_seconds=values.deadline_seconds,
         settings=settings,
         digest=_digest(values.kind, settings),
-        requirements=kinds.keywords(MODELS, values.kind, "REQUIREMENTS"),
+        requirements=kinds.table(MODELS, values.kind, "REQUIREMENTS"),
     )
 
 
-def _digest(kind: str, settings: Settings) -> str:
+def _digest(kind: str, settings: Values) -> str:
     canonical = json.dumps({"kind": kind, "settings": dict(settings)}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,23 +1,25 @@
-"""The keys that a kind declares in its `class Settings`, read without importing its module.
+"""The keys that a kind declares in its literal `SETTINGS`, read without importing its module.
 
-A kind (a destination, a model, a trigger) states its own configuration keys as the fields of a
-frozen dataclass `Settings`: the annotation gives the type, a default makes the key optional, the
-comment behind it says what it means. The name of a field narrows its type: `port`, `host`,
-`ae_title`, `..._seconds`, and `password` or `token`, whose values are never shown. A field whose
-type is another class of the same module is a table.
+A kind (a destination, a model, a trigger) states its own configuration keys in its module:
+
+    SETTINGS = {"port": {"type": "port", "default": 104, "about": "where it listens"}}
+
+`type` is one of TYPES, or `choices` lists the allowed values; a key without a default is required,
+and one whose default is None may stay unset. The values arrive with the defaults filled in, paths
+absolute and as text.
 """
 
-import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, create_model
+from pydantic import Field, create_model
 
 from service.validation import (
     AETitle,
     Allowed,
+    Amount,
+    Count,
     Folder,
     Hidden,
     Host,
@@ -30,110 +32,57 @@ from service.validation import (
     Whole,
 )
 
-T = TypeVar("T")
+Values = Mapping[str, Any]
+"""A kind's own keys -> values: text, number, bool, list of texts, or None."""
 
-PLAIN: dict[str, Any] = {
-    "str": Text,
-    "int": Whole,
-    "float": Number,
-    "bool": Switch,
-    "Path": Folder,
-    "tuple[str, ...]": Annotated[tuple[Text, ...], Allowed("a list of texts")],
+TYPES: Mapping[str, Any] = {
+    "text": Text,
+    "texts": Annotated[tuple[Text, ...], Allowed("a list of texts")],
+    "boolean": Switch,
+    "number": Number,
+    "amount": Amount,
+    "count": Count,
+    "whole": Whole,
+    "seconds": Seconds,
+    "path": Folder,
+    "host": Host,
+    "port": Port,
+    "ae_title": AETitle,
+    "secret": Hidden,
 }
-NARROWED: dict[tuple[str, str], Any] = {
-    ("str", "ae_title"): AETitle,
-    ("str", "host"): Host,
-    ("int", "port"): Port,
-    ("float", "seconds"): Seconds,
-    ("str", "password"): Hidden,
-    ("str", "token"): Hidden,
-}
-"""(type, the name or its last words) -> the narrower type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Module:
-    """The source of a kind's module and its classes by name."""
-
-    lines: tuple[str, ...]
-    classes: Mapping[str, ast.ClassDef]
+def extended(base: type[Section], settings: Mapping[str, Any]) -> type[Section]:
+    """`base` with the keys that a kind's `SETTINGS` declares."""
+    own: dict[str, Any] = {key: _field(setting) for key, setting in settings.items()}
+    return create_model(base.__name__, __base__=base, **own)
 
 
-def section(base: type[Section], source: str) -> type[Section]:
-    """`base` with the keys of `class Settings` in a module's source; `base` when it has none."""
-    tree = ast.parse(source)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    module = _Module(lines=tuple(source.splitlines()), classes=classes)
-    return _extended(base, "Settings", module) if "Settings" in classes else base
+def own_values(section: Section, keys: Mapping[str, object], *, folder: Path) -> Values:
+    """The values of those keys of a validated section; relative paths start at `folder`."""
+    return {key: _plain(getattr(section, key), folder) for key in keys}
 
 
-def settings(cls: type[T], values: Mapping[str, object]) -> T:
-    """The `Settings` of an imported kind from validated values; its `__post_init__` may refuse."""
-    return TypeAdapter(cls).validate_python(dict(values))
+def _field(setting: Mapping[str, Any]) -> tuple[Any, Any]:
+    about = setting.get("about", "")
+    if "default" not in setting:
+        return _type(setting), Field(description=about)
+    if setting["default"] is None:
+        return _optional(_type(setting)), Field(None, description=about)
+    return _type(setting), Field(setting["default"], description=about)
 
 
-def _extended(base: type[Section], name: str, module: _Module) -> type[Section]:
-    own: dict[str, Any] = dict(_fields(module.classes[name], module))
-    return create_model(name, __base__=base, **own)
-
-
-def _fields(node: ast.ClassDef, module: _Module) -> Iterator[tuple[str, Any]]:
-    for statement in node.body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            name = statement.target.id
-            type_ = _type(statement.annotation, name, module)
-            about = _comment(module.lines[(statement.end_lineno or statement.lineno) - 1])
-            if statement.value is None:
-                yield name, (type_, Field(description=about))
-            else:
-                default = ast.literal_eval(statement.value)
-                yield name, (type_, Field(default, description=about))
-
-
-def _type(annotation: ast.expr, name: str, module: _Module) -> Any:
-    match annotation:
-        case ast.BinOp(left=inner, op=ast.BitOr(), right=ast.Constant(value=None)):
-            return _optional(_type(inner, name, module))
-        case ast.Name(id=other) if other in module.classes:
-            return Annotated[_extended(Section, other, module), Allowed("a table")]
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            return _choice(ast.literal_eval(choices))
-        case _:
-            return _plain(ast.unparse(annotation), name)
-
-
-def _plain(type_: str, name: str) -> Any:
-    last = name.rsplit("_", maxsplit=1)[-1]
-    for (narrowed, word), narrow in NARROWED.items():
-        if narrowed == type_ and word in (name, last, "_".join(name.split("_")[-2:])):
-            return narrow
-    if type_ not in PLAIN:
-        raise TypeError(f"a setting of type {type_} is not known: {name}")
-    return PLAIN[type_]
+def _type(setting: Mapping[str, Any]) -> Any:
+    if "choices" not in setting:
+        return TYPES[setting["type"]]
+    choices = tuple(setting["choices"])
+    return Annotated[Literal[choices], Allowed(", ".join(map(str, choices)))]
 
 
 def _optional(type_: Any) -> Any:
-    notes = getattr(type_, "__metadata__", ())
-    return Annotated[type_ | None, *[note for note in notes if isinstance(note, Allowed)]]
+    """The type or None, with the words and marks of the type."""
+    return Annotated[type_ | None, *type_.__metadata__[1:]]
 
 
-def _choice(choices: object) -> Any:
-    values = choices if isinstance(choices, tuple) else (choices,)
-    return Annotated[Literal[values], Allowed(", ".join(map(str, values)))]
-
-
-def _comment(line: str) -> str:
-    return line.partition("  # ")[2].strip()
-
-
-def plain_values(values: Section, keys: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Those keys of a validated section as plain values, relative paths under `folder`."""
-    return {key: _plain_value(getattr(values, key), folder) for key in keys}
-
-
-def _plain_value(value: object, folder: Path) -> object:
-    if isinstance(value, Path):
-        return str(folder / value)
-    if isinstance(value, Section):
-        return plain_values(value, type(value).model_fields, folder)
-    return value
+def _plain(value: object, folder: Path) -> object:
+    return str(folder / value) if isinstance(value, Path) else value

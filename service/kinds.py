@@ -1,6 +1,6 @@
 """A kind named in the configuration is a module file in a package: listed and read, never imported.
 
-A kind may declare literals at its top level (`VERSION`, `REQUIREMENTS`); they are read
+A kind may declare literals at its top level (`VERSION`, `SETTINGS`, `REQUIREMENTS`); they are read
 from the source, so that a process that only decides never loads what it decides about (a model's
 module imports torch). Only `load_kind` imports.
 """
@@ -35,13 +35,13 @@ def constant(package: str, kind: str, name: str) -> object:
     return _literal(_top_level(package, kind)[name])
 
 
-def keywords(package: str, kind: str, name: str) -> Mapping[str, object]:
-    """The keywords of a top-level call of a kind; empty when the kind does not define the name."""
+def table(package: str, kind: str, name: str) -> Mapping[str, object]:
+    """A top-level dict, or the keywords of a call; empty when the kind does not define the name."""
     if name not in _top_level(package, kind):
         return {}
     value = constant(package, kind, name)
     if not isinstance(value, dict):
-        raise TypeError(f"{package}.{kind}: {name} has no keywords")
+        raise TypeError(f"{package}.{kind}: {name} is not a table")
     return value
 
 

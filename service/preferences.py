@@ -134,7 +134,7 @@ PREFERENCES: Mapping[str, Preference] = {
     ),
     "most_instances": Preference(
         measure=lambda arrival: -attributes.images(arrival),
-        words=lambda arrival: f"{attributes.images(arrival)} images",
+        words=attributes.counted,
         about="more images (frames count)",
     ),
     "contrast": Preference(

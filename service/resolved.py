@@ -13,10 +13,10 @@ from service.config import (
     Destination,
     Model,
     Route,
-    Settings,
     keys_of,
 )
 from service.criteria import Criterion
+from service.declared import Values
 from service.sections import DestinationKeys, ModelKeys
 from service.validation import Section, is_secret
 
@@ -80,7 +80,7 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _masked(section: type[Section], settings: Settings) -> dict[str, Any]:
+def _masked(section: type[Section], settings: Values) -> dict[str, Any]:
     secret = {key for key, field in section.model_fields.items() if is_secret(field)}
     return {key: MASK if key in secret else value for key, value in settings.items()}
 

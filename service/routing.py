@@ -129,9 +129,9 @@ def _against(arrival: SeriesArrival, route: Route) -> str | None:
     missed = [_missed(arrival, wish) for wish in route.match if not _holds(arrival, wish)]
     if missed:
         return "; ".join(missed)
-    count = attributes.images(arrival)
-    if not route.best and count < route.minimum_instances:
-        return f"{count} images, the route asks for at least {route.minimum_instances}"
+    if not route.best and attributes.images(arrival) < route.minimum_instances:
+        least = route.minimum_instances
+        return f"{attributes.counted(arrival)}, the route wants at least {least}"
     return None
 
 

@@ -116,8 +116,9 @@ def _wrong_objects(arrival: SeriesArrival, wants: Wanted) -> str | None:
 
 
 def _too_few(arrival: SeriesArrival, minimum: int) -> str | None:
-    count = attributes.images(arrival)
-    return f"{count} images, at least {minimum} are needed" if count < minimum else None
+    if attributes.images(arrival) >= minimum:
+        return None
+    return f"{attributes.counted(arrival)}, at least {minimum} are needed"
 
 
 def _derived(arrival: SeriesArrival) -> bool:

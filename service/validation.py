@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -131,45 +131,21 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def _metadata(field: FieldInfo) -> Sequence[object]:
-    return [*field.metadata, *getattr(field.annotation, "__metadata__", ())]
+    return field.metadata
 
 
 def _translated(
     section: type[BaseModel], error: ValidationError, place: Place
 ) -> ConfigurationError:
     first = error.errors(include_url=False)[0]
-    *above, key = [step for step in first["loc"] if step != "[key]"] or [""]
-    where = place.at(*above, key)
+    key, *rest = first["loc"]
+    where = place.at(key, *rest)
     if first["type"] == "extra_forbidden":
-        within = _within(section, above)
-        hint = suggestion(key, within.model_fields)
-        return where.error(f"unknown key{hint}", allowed=listed(within))
-    field = _field(section, first["loc"])
+        hint = suggestion(key, section.model_fields)
+        return where.error(f"unknown key{hint}", allowed=listed(section))
+    field = section.model_fields[str(key)]
     allowed = allowed_words(field)
     if first["type"] == "missing":
         return where.error("is missing", allowed=allowed)
     shown = "the value" if is_secret(field) else repr(first["input"])
     return where.error(f"{shown} is not allowed", allowed=allowed)
-
-
-def _within(section: type[BaseModel], keys: Iterable[object]) -> type[BaseModel]:
-    """The section that stands at these keys below a section."""
-    for key in keys:
-        section = _nested(section.model_fields[str(key)].annotation) or section
-    return section
-
-
-def _nested(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_nested, get_args(annotation))), None)
-
-
-def _field(section: type[BaseModel], keys: Iterable[int | str]) -> FieldInfo:
-    """The innermost field on the way to a value: an element of a list has its list's field."""
-    first, *rest = keys
-    field = section.model_fields[str(first)]
-    nested = _nested(field.annotation)
-    if nested is not None and rest and rest[0] in nested.model_fields:
-        return _field(nested, rest)
-    return field
