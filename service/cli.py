@@ -105,10 +105,18 @@ def _status(add: Add) -> None:
     def run(words: argparse.Namespace) -> int:
         from service import config, status
 
-        return status.print_status(config.load(words.config), as_json=words.json, study=words.study)
+        return status.print_status(
+            config.load(words.config),
+            as_json=words.json,
+            study=words.study,
+            identifiers=words.identifiers,
+        )
 
     made = _command(add, "status", does="show what the node has, did, and is waiting for", run=run)
     made.add_argument("--study", metavar="UID", help="only this study")
+    made.add_argument(
+        "--identifiers", action="store_true", help="with the patients' names and IDs, on the screen"
+    )
     _as_json(made)
 
 
