@@ -5,7 +5,7 @@ destination of them: `destination(settings, calling_ae_title=...)`. A destinatio
 object twice by itself: that is decided by service/retry.py alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,7 +54,7 @@ class Outcome:
 class Destination(Protocol):
     """Where results go."""
 
-    def send(self, results: Sequence[Outgoing]) -> Iterator[Outcome]:
+    def send(self, results: Sequence[Outgoing]) -> Generator[Outcome, None, None]:
         """Yield each object's outcome before the next one leaves; closing the iterator stops."""
         ...
 
@@ -65,7 +65,7 @@ class Destination(Protocol):
 
 def in_order(
     results: Sequence[Outgoing], deliver: Callable[[Outgoing], Outcome]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Deliver one after the other; an object that refers to one that was not delivered is held."""
     missing: set[str] = set()
     for outgoing in results:

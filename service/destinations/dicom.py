@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,7 @@ class Destination:
     settings: Settings
     calling_ae_title: str
 
-    def send(self, results: Sequence[Outgoing]) -> Iterator[Outcome]:
+    def send(self, results: Sequence[Outgoing]) -> Generator[Outcome, None, None]:
         """Yield an outcome per object; one association for all, unless the peer ends it."""
         kinds = {each.sop_instance_uid: _kind(each.path) for each in results}
         proposed = contexts(kind for kind in kinds.values() if kind is not None)

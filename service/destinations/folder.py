@@ -5,7 +5,7 @@ import filecmp
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Destination:
 
     directory: Path
 
-    def send(self, results: Sequence[Outgoing]) -> Iterator[Outcome]:
+    def send(self, results: Sequence[Outgoing]) -> Generator[Outcome, None, None]:
         """Yield COMMITTED per object once file and directory entry are on the disk."""
         return in_order(results, self._deliver)
 
