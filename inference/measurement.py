@@ -2,7 +2,8 @@
 
 Densities are in HU over all voxels of the segment. LAA-950 is the share of voxels below -950 HU
 (Gevenois et al., Am J Respir Crit Care Med 1996;154:187-192), Perc15 the 15th percentile of the
-histogram (Dirksen et al., Am J Respir Crit Care Med 1999;160:1468-1472).
+histogram (Dirksen et al., Am J Respir Crit Care Med 1999;160:1468-1472). `label` names the segment
+that a number belongs to; None means the whole image.
 """
 
 import numpy as np
@@ -14,6 +15,14 @@ from inference.findings import Image, Measurement, Segment
 
 LOW_ATTENUATION_HU = -950
 PERCENTILE = 15
+
+Values = NDArray[np.float32]
+
+
+def densities(segment: Segment, image: Image) -> Values:
+    """The values of all voxels of the segment, one dimension, in the image's order."""
+    values: Values = image.volume.array[segment.mask.array].astype(np.float32)
+    return values
 
 
 def volume(segment: Segment) -> Measurement:
@@ -27,38 +36,32 @@ def volume(segment: Segment) -> Measurement:
     )
 
 
-def mean_density(segment: Segment, image: Image) -> Measurement:
-    """Mean attenuation of the segment, HU."""
+def mean_density(values: Values, label: str | None) -> Measurement:
+    """Mean attenuation, HU."""
     return Measurement(
         name=codes.DCM.AttenuationCoefficient,
-        value=float(_values(segment, image).mean(dtype=np.float64)),
+        value=float(values.mean(dtype=np.float64)),
         unit=codes.UCUM.HounsfieldUnit,
         derivation=codes.SCT.Mean,
-        segment=segment.definition.label,
+        segment=label,
     )
 
 
-def laa950(segment: Segment, image: Image) -> Measurement:
-    """Share of the segment's voxels below -950 HU, percent."""
-    values = _values(segment, image)
+def laa950(values: Values, label: str | None) -> Measurement:
+    """Share of the voxels below -950 HU, percent."""
     return Measurement(
         name=LOW_ATTENUATION_AREA_950,
         value=100.0 * int(np.count_nonzero(values < LOW_ATTENUATION_HU)) / values.size,
         unit=codes.UCUM.Percent,
-        segment=segment.definition.label,
+        segment=label,
     )
 
 
-def perc15(segment: Segment, image: Image) -> Measurement:
-    """The attenuation below which 15 % of the segment's voxels lie, HU."""
+def perc15(values: Values, label: str | None) -> Measurement:
+    """The attenuation below which 15 % of the voxels lie, HU."""
     return Measurement(
         name=ATTENUATION_PERCENTILE_15,
-        value=float(np.percentile(_values(segment, image), PERCENTILE)),
+        value=float(np.percentile(values, PERCENTILE)),
         unit=codes.UCUM.HounsfieldUnit,
-        segment=segment.definition.label,
+        segment=label,
     )
-
-
-def _values(segment: Segment, image: Image) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = image.volume.array[segment.mask.array].astype(np.float32)
-    return values

@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from scipy import ndimage
 
 from inference.findings import Findings, Image, Segment, SegmentDefinition, Verdict
-from inference.measurement import mean_density, volume
+from inference.measurement import densities, mean_density, volume
 from inference.models import Model, ModelCard, Requirements
 
 VERSION = "1.0.0"
@@ -60,7 +60,10 @@ class BodyOutline:
         return Findings(
             verdict=Verdict.MEASURED,
             segments=(segment,),
-            measurements=(volume(segment), mean_density(segment, image)),
+            measurements=(
+                volume(segment),
+                mean_density(densities(segment, image), BODY.label),
+            ),
         )
 
 

@@ -1,0 +1,59 @@
+"""What the image holds: how much of a lung its ends cut off, whether contrast agent is in it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.lungs.grid import Mask, Spacing
+from inference.lungs.separation import Labels
+
+ENHANCED_HU = 150
+ENHANCED_SHARE = 0.1
+SOFT_HU = -100
+BESIDE_MM, BEFORE_MM, ALONG_MM = 50.0, 70.0, 20.0  # around the trachea's fork: the great vessels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Shares (0 to 1) of a structure's largest cross-section in the stack's end slices."""
+
+    lowest: float
+    highest: float
+
+    @property
+    def cut(self) -> float:
+        """The larger of the two."""
+        return max(self.lowest, self.highest)
+
+    @property
+    def where(self) -> str:
+        """Which end cuts more, in words."""
+        return "lowest" if self.lowest >= self.highest else "highest"
+
+
+def coverage(labels: Labels, label: int) -> Coverage:
+    """Slices run towards the head; the label is present."""
+    areas = [int(np.count_nonzero(plane == label)) for plane in labels]
+    largest = max(areas)
+    return Coverage(lowest=areas[0] / largest, highest=areas[-1] / largest)
+
+
+def enhanced(
+    hu: NDArray[np.integer] | NDArray[np.floating], airway: Mask, spacing: Spacing
+) -> bool:
+    """Are the great vessels before the trachea's fork bright: was contrast agent given?"""
+    levels = np.flatnonzero(airway.any(axis=(1, 2)))
+    level = int(levels[len(levels) // 3])
+    rows, columns = np.nonzero(airway[level])
+    row, column = int(rows.mean()), int(columns.mean())
+    reach = [
+        int(mm / step) for mm, step in zip((ALONG_MM, BEFORE_MM, BESIDE_MM), spacing, strict=True)
+    ]
+    box = hu[
+        max(0, level - reach[0]) : level + reach[0],
+        max(0, row - reach[1]) : row,
+        max(0, column - reach[2]) : column + reach[2],
+    ]
+    soft = int(np.count_nonzero(box > SOFT_HU))
+    return bool(np.count_nonzero(box > ENHANCED_HU) > ENHANCED_SHARE * max(1, soft))

@@ -1,0 +1,245 @@
+"""Lungs, trachea and main bronchi on chest CT: measured, withheld with the reason, or not analysed.
+
+What cannot be trusted is never given as a number: a lung that the stack cuts has no volume, thick
+slices or a bone kernel give no emphysema indices. The same image gives the same findings, bit
+for bit.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import highdicom as hd
+import numpy as np
+from pydicom.sr.codedict import codes
+
+from inference.coding import (
+    LUNGS_ATTENUATION_PERCENTILE_15,
+    LUNGS_LOW_ATTENUATION_AREA_950,
+    LUNGS_VOLUME,
+)
+from inference.findings import (
+    Findings,
+    Image,
+    Measurement,
+    Segment,
+    SegmentDefinition,
+    Verdict,
+    Withheld,
+)
+from inference.lungs.coverage import Coverage, coverage, enhanced
+from inference.lungs.densitometry import Densitometry, judge
+from inference.lungs.segmentation import AIRWAY, segment
+from inference.lungs.separation import LEFT, RIGHT, Labels
+from inference.measurement import densities, laa950, mean_density, perc15, volume
+from inference.models import Model, ModelCard, Requirements
+
+VERSION = "1.0.0"
+
+REQUIREMENTS = Requirements(modalities=("CT",), axial=True, min_slices=20, max_spacing_mm=10.0)
+
+RIGHT_LUNG = SegmentDefinition(
+    label="Right lung",
+    category=codes.SCT.AnatomicalStructure,
+    type=codes.SCT.Lung,
+    modifier=codes.SCT.Right,
+    colour=(224, 97, 76),
+)
+LEFT_LUNG = SegmentDefinition(
+    label="Left lung",
+    category=codes.SCT.AnatomicalStructure,
+    type=codes.SCT.Lung,
+    modifier=codes.SCT.Left,
+    colour=(76, 148, 224),
+)
+TRACHEA = SegmentDefinition(
+    label="Trachea and main bronchi",
+    category=codes.SCT.AnatomicalStructure,
+    type=codes.SCT.TracheaAndBronchus,
+    colour=(92, 196, 108),
+)
+SEGMENTS = (RIGHT_LUNG, LEFT_LUNG, TRACHEA)
+DEFINITIONS = {RIGHT: RIGHT_LUNG, LEFT: LEFT_LUNG, AIRWAY: TRACHEA}
+
+NAMES = {RIGHT: "right lung", LEFT: "left lung"}
+QUANTITIES = ("Volume", "Mean density", "LAA-950", "Perc15")
+BOTH = ("Volume", "LAA-950", "Perc15")
+LUNGS_INDICES = (LUNGS_LOW_ATTENUATION_AREA_950, LUNGS_ATTENUATION_PERCENTILE_15)
+Covered = Mapping[int, Coverage]
+
+CUT_SHARE = 0.25  # of a lung's largest cross-section, in the first or last slice
+FRAGMENT_SHARE = 0.75  # above which, without a trachea, only a fragment of the lungs is there
+
+CARD = ModelCard(
+    name="Hounsfield lung CT",
+    version=VERSION,
+    summary="Segments both lungs, trachea and main bronchi; measures volume and density.",
+    intended_use="Adult chest CT, axial, at full inspiration. Not for diagnosis.",
+    method=(
+        "No training and no weights: body mask, airway growth that stops before it leaks, "
+        "threshold at -400 HU on a 2 mm grid, bowel gas removed, lungs parted by erosion and "
+        "watershed, closing by 6 mm, refinement at full resolution."
+    ),
+    references=(
+        "Hu, Hoffman, Reinhardt. IEEE Trans Med Imaging 2001;20:490-498.",
+        "Mori et al. Proc 13th ICPR 1996;C:528-532.",
+        "Sun, Bauer, Beichel. IEEE Trans Med Imaging 2012;31:449-460.",
+        "Gevenois et al. Am J Respir Crit Care Med 1996;154:187-192.",
+        "Dirksen et al. Am J Respir Crit Care Med 1999;160:1468-1472.",
+    ),
+    limits=(
+        "Dense lung (consolidation, large masses at the pleura, effusion) is left out of the lung.",
+        "Where vessels enter the lung, the border is geometric.",
+        "Not validated in children, after lung surgery, or with pneumothorax.",
+    ),
+)
+
+
+class LungCT:
+    """See the module; holds nothing between images."""
+
+    def predict(self, image: Image) -> Findings:
+        """Segment and measure one chest; a refusal is an answer with its reason."""
+        unmet = REQUIREMENTS.unmet(image)
+        if unmet is not None:
+            return _not_analysed(unmet)
+        upright = image.volume.to_patient_orientation("HPL")  # towards head, back, left
+        steps = upright.spacing
+        spacing = (float(steps[0]), float(steps[1]), float(steps[2]))
+        anatomy = segment(upright.array, spacing)
+        covered = {
+            side: coverage(anatomy.labels, side) for side in (RIGHT, LEFT) if side in anatomy.found
+        }
+        refusal = _refusal(covered, anatomy.found)
+        if refusal is not None:
+            return _not_analysed(refusal)
+        density = judge(image.acquisition, spacing[0])
+        contrast = image.acquisition.contrast_agent or (
+            AIRWAY in anatomy.found and enhanced(upright.array, anatomy.labels == AIRWAY, spacing)
+        )
+        limits = _limitations(covered, density, contrast=contrast, airway=AIRWAY in anatomy.found)
+        return _findings(
+            image, _segments(anatomy.labels, upright, image.volume), covered, density, limits
+        )
+
+
+def _not_analysed(reason: str) -> Findings:
+    return Findings(verdict=Verdict.NOT_ANALYSED, reason=reason)
+
+
+def _refusal(covered: Covered, found: frozenset[int]) -> str | None:
+    """No lungs, or so small a part of them that a mask would mislead."""
+    if not covered:
+        return "no lungs were found"
+    if AIRWAY in found or any(side.cut <= FRAGMENT_SHARE for side in covered.values()):
+        return None
+    cuts = ", ".join(_cut(side, cover) for side, cover in covered.items())
+    return f"only a part of the lungs lies in the stack and no trachea: {cuts}"
+
+
+def _cut(side: int, cover: Coverage) -> str:
+    return (
+        f"the {NAMES[side]} is cut by the {cover.where} slice at {cover.cut:.0%} of its largest "
+        "cross-section"
+    )
+
+
+def _segments(labels: Labels, upright: hd.Volume, original: hd.Volume) -> dict[int, Segment]:
+    """Masks on the image's own grid, whichever way its axes run."""
+    order = original.get_closest_patient_orientation()
+    segments = {}
+    for label, definition in DEFINITIONS.items():
+        mask = labels == label
+        if mask.any():
+            turned = upright.with_array(mask).to_patient_orientation(order)
+            segments[label] = Segment(definition=definition, mask=original.with_array(turned.array))
+    return segments
+
+
+def _findings(
+    image: Image,
+    segments: dict[int, Segment],
+    covered: Covered,
+    density: Densitometry,
+    limitations: tuple[str, ...],
+) -> Findings:
+    withheld = (*_incomplete(covered), *_indices(covered, density))
+    return Findings(
+        verdict=Verdict.WITHHELD if withheld else Verdict.MEASURED,
+        reason="; ".join(item.reason for item in withheld) or None,
+        segments=tuple(segments.values()),
+        measurements=tuple(_measurements(image, segments, _whole(covered), density)),
+        withheld=withheld,
+        limitations=limitations,
+    )
+
+
+def _whole(covered: Covered) -> tuple[int, ...]:
+    return tuple(side for side, cover in covered.items() if cover.cut <= CUT_SHARE)
+
+
+def _incomplete(covered: Covered) -> Iterator[Withheld]:
+    """What a missing or cut lung takes away, with the numbers of both lungs."""
+    for side, name in NAMES.items():
+        of_lung = tuple(f"{quantity} of the {name}" for quantity in QUANTITIES)
+        both = tuple(f"{quantity} of both lungs" for quantity in BOTH)
+        if side not in covered:
+            yield Withheld(names=(*of_lung, *both), reason=f"no {name} was found")
+        elif covered[side].cut > CUT_SHARE:
+            reason = f"{_cut(side, covered[side])} (at most {CUT_SHARE:.0%} is allowed)"
+            yield Withheld(names=(*of_lung, *both), reason=reason)
+
+
+def _indices(covered: Covered, density: Densitometry) -> Iterator[Withheld]:
+    if density.refusal is not None and _whole(covered):
+        yield Withheld(names=("LAA-950", "Perc15"), reason=density.refusal)
+
+
+def _measurements(
+    image: Image, segments: dict[int, Segment], whole: tuple[int, ...], density: Densitometry
+) -> Iterator[Measurement]:
+    values = {side: densities(segments[side], image) for side in whole}
+    indices = (laa950, perc15) if density.refusal is None else ()
+    volumes = {side: volume(segments[side]) for side in whole}
+    for side in whole:
+        label = DEFINITIONS[side].label
+        yield volumes[side]
+        yield mean_density(values[side], label)
+        yield from (index(values[side], label) for index in indices)
+    if AIRWAY in segments:
+        yield volume(segments[AIRWAY])
+    if len(whole) == len(NAMES):
+        yield replace(
+            volumes[RIGHT],
+            name=LUNGS_VOLUME,
+            value=volumes[RIGHT].value + volumes[LEFT].value,
+            segment=None,
+        )
+        together = np.concatenate(list(values.values()))
+        for index, name in zip(indices, LUNGS_INDICES, strict=False):
+            yield replace(index(together, None), name=name)
+
+
+def _limitations(
+    covered: Covered, density: Densitometry, *, contrast: bool, airway: bool
+) -> tuple[str, ...]:
+    touched = [
+        f"The {NAMES[side]} reaches the {cover.where} slice ({cover.cut:.0%} of its largest "
+        "cross-section): what lies beyond is missing, and its volume is too small by that."
+        for side, cover in covered.items()
+        if 0 < cover.cut <= CUT_SHARE
+    ]
+    others = [
+        "Contrast agent is in the vessels: it raises lung density, so mean density and Perc15 are "
+        "higher and LAA-950 is lower than without."
+        if contrast
+        else None,
+        None if airway else "No trachea was found: the main bronchi are counted as lung.",
+    ]
+    return (*touched, *density.limitations, *(text for text in others if text is not None))
+
+
+def load(settings: Mapping[str, object]) -> Model:
+    """The model has no settings: its thresholds are its method."""
+    if settings:
+        raise ValueError(f"lung_ct has no settings; got {', '.join(sorted(settings))}")
+    return LungCT()
