@@ -16,7 +16,9 @@ def requeue(configuration: Configuration, *, study: str | None, model: str | Non
         raise UsageError(f"--model: {model!r} is not a model; allowed: {allowed}")
     database = open_database(configuration.database_url)
     try:
-        count = Queue(database).requeue(study=study, model=model, now=datetime.now(UTC))
+        count = Queue(database).requeue(
+            study=study, failed=study is None, model=model, now=datetime.now(UTC)
+        )
     finally:
         database.close()
     if study is not None and count == 0:
