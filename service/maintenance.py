@@ -4,25 +4,35 @@ Each sweep is a function of the time, may be ended at any point, and may run in 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service import log, routing
 from service.config import Route
 from service.retry import Failure, Policy, next_attempt
+from storage import retention
 from storage.catalog import Catalog
+from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import Job, SeriesArrival
 
+FRESH = timedelta(minutes=10)  # bytes as new as this may belong to an object that comes again
+STALE = timedelta(hours=6)  # a transfer that is not whole after this never will be
+PURGED_AT_ONCE = 500
 CRASHED = "its worker ended or could not renew its lease"
+
+
+Complete = Callable[..., bool]
+"""`complete(arrivals, *, now, quiet)` of a module of service/triggers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Routes a series, then a study, once nothing came for it during the quiet period."""
+    """Routes a series, then a study, once it is quiet and the trigger calls it complete."""
 
     catalog: Catalog
+    complete: Complete
     routes: Sequence[Route]
     series_quiet: timedelta
     study_quiet: timedelta
@@ -30,9 +40,11 @@ class Completion:
     def sweep(self, now: datetime) -> None:
         """Close every series that is ripe, then every study."""
         for arrival in self.catalog.ripe_series(now - self.series_quiet):
-            self._close_series(arrival, now)
+            if self.complete((arrival,), now=now, quiet=self.series_quiet):
+                self._close_series(arrival, now)
         for study in self.catalog.ripe_studies(now - self.study_quiet):
-            self._close_study(study, now)
+            if self.complete(study, now=now, quiet=self.study_quiet):
+                self._close_study(study, now)
 
     def _close_series(self, arrival: SeriesArrival, now: datetime) -> None:
         decision = routing.decide_series(arrival, self.routes)
@@ -96,3 +108,59 @@ class Rescue:
             reason=CRASHED,
             retry_at=at,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """Gives up received bytes that nothing needs: old ones, and others while the disk is full.
+
+    Results and vectors stay. `free_bytes`: with less free disk, the oldest go before their time.
+    """
+
+    catalog: Catalog
+    store: InstanceStore
+    keep: timedelta
+    free_bytes: int
+
+    def sweep(self, now: datetime) -> None:
+        """Forget sources in the catalogue, then remove their bytes from the store."""
+        wanted = max(0, self.free_bytes - self.store.free_bytes())
+        expendable = retention.expendable(
+            self.catalog.retention_candidates(now), older_than=now - self.keep, wanted_bytes=wanted
+        )
+        for study in expendable:
+            self._forget(study, now)
+        self._purge(now)
+
+    def _forget(self, study: retention.StudySources, now: datetime) -> None:
+        keys = self.catalog.forget_sources(study.study_instance_uid, now)
+        if not keys:
+            return  # something needs it after all
+        old = study.last_received_at < now - self.keep
+        log.event(
+            "retention",
+            study_instance_uid=study.study_instance_uid,
+            deleted=len(keys),
+            bytes=study.size,
+            reason="older than the configured days" if old else "the disk is below its watermark",
+        )
+
+    def _purge(self, now: datetime) -> None:
+        """Remove bytes that were forgotten, also by a sweep that did not come to its end."""
+        keys = self.catalog.unpurged(PURGED_AT_ONCE)
+        while keys:
+            gone = [key for key in keys if self.store.delete(key, unchanged_since=now - FRESH)]
+            self.catalog.purged(gone)
+            keys = self.catalog.unpurged(PURGED_AT_ONCE) if len(gone) == PURGED_AT_ONCE else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """Removes what broken transfers left behind; their senders got no Success."""
+
+    store: InstanceStore
+
+    def sweep(self, now: datetime) -> None:
+        """Remove `.part` files that nobody has written to for long."""
+        if count := self.store.sweep_incoming(now - STALE):
+            log.event("incoming.swept", count=count)

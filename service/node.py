@@ -14,7 +14,7 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection
 
 from service import log, processes
-from service.config import DESTINATIONS, Configuration
+from service.config import DESTINATIONS, TRIGGERS, Configuration
 from service.destinations import Destination
 from service.exits import FAILURE, USAGE
 from service.kinds import load_kind
@@ -27,8 +27,9 @@ from storage.database import Database
 from storage.instances import InstanceStore
 from storage.queue import Queue
 
-ROLES = ("receive", "infer", "deliver", "maintain")
+ROLES = ("receive", "infer", "deliver", "maintain", "web")
 GIB = 1024**3
+LATEST_STUDIES = 50  # on the status page
 GRACE_SECONDS = 15.0  # for associations that are open when the node stops
 
 
@@ -198,19 +199,30 @@ def infer(configuration: Configuration, life: Life) -> None:
 def maintain(configuration: Configuration, life: Life) -> None:
     """The maintain role."""
     from service import schedule
-    from service.maintenance import Completion, Rescue
+    from service.maintenance import Completion, Incoming, Rescue, Retention
 
     stored = open_storage(configuration)
     completion = Completion(
         catalog=stored.catalog,
+        complete=load_kind(TRIGGERS, configuration.completion.kind).complete,
         routes=configuration.routes,
         series_quiet=timedelta(seconds=configuration.completion.seconds),
         study_quiet=timedelta(seconds=configuration.completion.study_seconds),
     )
     rescue = Rescue(queue=stored.queue, policy=job_policy(configuration))
+    retention = Retention(
+        catalog=stored.catalog,
+        store=stored.store,
+        keep=timedelta(days=configuration.retention.days),
+        free_bytes=int(configuration.retention.free_gib * GIB),
+    )
     sweeps = (
         schedule.Sweep(name="completion", every=timedelta(seconds=0.5), act=completion.sweep),
         schedule.Sweep(name="rescue", every=timedelta(seconds=1), act=rescue.sweep),
+        schedule.Sweep(name="retention", every=timedelta(seconds=30), act=retention.sweep),
+        schedule.Sweep(
+            name="incoming", every=timedelta(hours=1), act=Incoming(store=stored.store).sweep
+        ),
     )
     life.ready()
     schedule.run(sweeps, stop=life.stop)
@@ -238,6 +250,39 @@ def deliver(configuration: Configuration, life: Life) -> None:
         stop=life.stop,
     )
     sender.run(life.ready)
+    stored.database.close()
+
+
+def web(configuration: Configuration, life: Life) -> None:
+    """The web role."""
+    from service.metrics import Reading
+    from service.web import application, readiness, server
+
+    keys = configuration.web
+    try:
+        listener = server.listen(keys.host, keys.port)
+    except OSError as error:
+        raise CannotServe(
+            f"web.port: {keys.host}:{keys.port} cannot be listened on: {error.strerror}"
+        ) from error
+    stored = open_storage(configuration)
+    minimum = int(configuration.storage.minimum_free_gib * GIB)
+    sources = application.Sources(
+        checks={
+            "catalogue": readiness.catalogue(stored.catalog.counts),
+            "disk": readiness.disk(stored.store.free_bytes, minimum=minimum),
+        },
+        reading=lambda: Reading(
+            counts=stored.catalog.counts(),
+            free_bytes=stored.store.free_bytes(),
+            minimum_free_bytes=minimum,
+            version=version("hounsfield"),
+            now=clock(),
+        ),
+        overview=lambda: stored.catalog.overview(latest=LATEST_STUDIES),
+    )
+    app = application.application(sources)
+    server.serve(app, listener=listener, stop=life.stop, ready=life.ready)
     stored.database.close()
 
 
@@ -303,4 +348,5 @@ BUILDERS: Mapping[str, Callable[[Configuration, Life], None]] = {
     "infer": infer,
     "deliver": deliver,
     "maintain": maintain,
+    "web": web,
 }
