@@ -160,7 +160,7 @@ def _response(request: Dataset, answer: Answer) -> C_STORE:
     response.AffectedSOPInstanceUID = _echoed(_text(request, "AffectedSOPInstanceUID"))
     response.Status = answer.status
     if answer.comment:
-        response.ErrorComment = answer.comment  # type: ignore[assignment]  (typed as None there)
+        response.ErrorComment = answer.comment  # type: ignore[assignment]  # typed as None there
     return response
 
 

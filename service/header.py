@@ -69,7 +69,7 @@ DEFLATED = frozenset(
 )  # the whole data set is deflated (PS3.5 A.5, A.7, A.11)
 
 MAXIMUM_INFLATED = 4 << 20  # bytes of a deflated data set that are looked at
-MAXIMUM_ELEMENTS = 1_000_000  # of all levels, stepped over
+MAXIMUM_ELEMENTS = 300_000  # of all levels, stepped over
 MAXIMUM_DEPTH = 1_000  # of nested sequences of undefined length
 MAXIMUM_VALUE = 4096  # bytes of one indexed value
 
