@@ -24,14 +24,17 @@ ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 """Purpose of reference of the scanner (PS3.16 CID 7005)."""
 
 MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
-"""Title of every report (PS3.16 CID 7021); OHIF lists findings under no other."""
+"""Title of a report with measurements (PS3.16 CID 7021); OHIF draws findings under no other."""
+
+TEXT_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
+"""Title of a report without any (PS3.16 CID 7000): shown as text; under 126000 OHIF fails on it."""
 
 MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
 TRACKING_UNIQUE_IDENTIFIER = Code("112040", "DCM", "Tracking Unique Identifier")
 IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = Code("121106", "DCM", "Comment")
-PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure Reported")
+PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 DEVICE = Code("121007", "DCM", "Device")

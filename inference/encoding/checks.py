@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from inference import coding
 from inference.encoding.planes import Plane, Planes
@@ -201,18 +202,24 @@ def _tracking(group: Dataset) -> str:
 
 def _tracked(result: Dataset, segmentation: Dataset) -> None:
     """One volumetric group per segment, under the segment's own tracking UID."""
-    expected = {
-        int(segment.SegmentNumber): str(segment.TrackingUID)
-        for segment in segmentation.SegmentSequence
-    }
+    described = {(int(s.SegmentNumber),): str(s.TrackingUID) for s in segmentation.SegmentSequence}
     found = Counter(
-        (int(one.ReferencedSegmentNumber), _tracking(group))
+        (numbers, _tracking(group))
         for group in _groups(result)
-        for item in group.ContentSequence
-        for one in item.get("ReferencedSOPSequence", ())
-        if "ReferencedSegmentNumber" in one
+        for numbers in _segment_numbers(group)
     )
-    _require(found == Counter(expected.items()), "tracking of the report")
+    _require(all(found[one] == 1 for one in described.items()), "tracking of the report")
+    named = {(number,) for numbers, _ in found for number in numbers}
+    _require(named == described.keys(), "set of segments in the report")
+
+
+def _segment_numbers(group: Dataset) -> Iterator[tuple[int, ...]]:
+    for item in group.ContentSequence:
+        for one in item.get("ReferencedSOPSequence", ()):
+            if "ReferencedSegmentNumber" in one:
+                value = one.ReferencedSegmentNumber
+                numbers = value if isinstance(value, (MultiValue, list)) else [value]
+                yield tuple(int(number) for number in numbers)
 
 
 def _drawn(result: Dataset) -> None:

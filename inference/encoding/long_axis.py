@@ -17,10 +17,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongAxis:
-    """A line in one slice. `ends`: (2, 3) patient coordinates, mm; `length`, mm."""
+    """A line in one slice; `length`, mm.
+
+    `ends`: (2, 3) patient coordinates, mm; `pixels`: (2, 2) column, row in the image, where 0, 0 is
+    the outer corner of its first pixel (PS3.3 C.18.6.1.1).
+    """
 
     plane: int
     ends: Floats
+    pixels: Floats
     length: float
 
 
@@ -30,8 +35,13 @@ def of_mask(mask: Mask, grid: Planes) -> LongAxis:
     corners = _outer_corners(mask[plane])
     distances = squareform(pdist(corners * grid.pixel_spacing))
     first, last = np.unravel_index(int(distances.argmax()), distances.shape)
-    ends = np.stack([grid.point(plane, *corners[end]) for end in (first, last)])
-    return LongAxis(plane=plane, ends=ends, length=float(distances[first, last]))
+    chosen = corners[[first, last]]
+    return LongAxis(
+        plane=plane,
+        ends=np.stack([grid.point(plane, row, column) for row, column in chosen]),
+        pixels=chosen[:, ::-1] + 0.5,
+        length=float(distances[first, last]),
+    )
 
 
 def point_inside(mask: Mask, grid: Planes) -> Floats:
@@ -39,7 +49,8 @@ def point_inside(mask: Mask, grid: Planes) -> Floats:
     plane = int(mask.sum(axis=(1, 2)).argmax())
     pixels = np.argwhere(mask[plane])
     middle = ((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()
-    return grid.point(plane, *pixels[middle])
+    row, column = pixels[middle]
+    return grid.point(plane, float(row), float(column))
 
 
 def _outer_corners(area: Mask) -> Floats:
