@@ -126,22 +126,19 @@ def _corners(frame: Frame) -> Floats:
 
 def _diagnosis(planes: Planes, deviation: Floats) -> str:
     steps = np.diff(planes.along)
-    shared = same_place(planes)
-    if shared:
-        return _several_at_one_place(planes, shared)
+    if same_place(planes):
+        return several_at_one_place(planes)
     if np.ptp(steps) > TOLERANCE_VOXELS * np.median(steps):
         return _missing(planes, steps) or _uneven(planes, steps)
     return _tilted(planes) or _shifted(planes, deviation)
 
 
-def _several_at_one_place(planes: Planes, shared: Sequence[tuple[int, ...]]) -> str:
-    places = [f"{_listed(planes, group)}" for group in shared]
-    return f"different images at one place, at {len(shared)} places: {_first(places)}"
-
-
 def several_at_one_place(planes: Planes) -> str:
     """The refusal of images that share a place and are not copies of each other."""
-    return _several_at_one_place(planes, same_place(planes))
+    shared = same_place(planes)
+    places = [_listed(planes, group) for group in shared]
+    hold = "1 place holds" if len(places) == 1 else f"{len(places)} places hold"
+    return f"{hold} different images: {_first(places)}"
 
 
 def _listed(planes: Planes, group: Sequence[int]) -> str:

@@ -121,7 +121,7 @@ def regular(
 
 
 MARKERS = ((9.0, 5.0, -6.0), (-10.0, -7.0, 4.0), (3.0, -11.0, 9.0))
-MARKER_WIDTH_MM = 2.5  # standard deviation
+MARKER_WIDTH_MM = 2.0  # standard deviation
 MARKER_HU = 2000
 
 

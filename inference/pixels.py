@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
@@ -69,7 +70,7 @@ def _check_length(frame: Frame) -> None:
         raise DecodeError(f"{frame.name}: {bits:.0f} bits allocated; 8, 16 and 32 are read")
     wanted = stated * frame.rows * frame.columns * bits / 8
     length = _length(dataset)
-    compressed = transfer_syntax(dataset).is_encapsulated
+    compressed = _decoder(dataset).is_encapsulated
     if wanted > length * (LARGEST_RATIO if compressed else 1):
         raise DecodeError(
             f"{frame.name}: {stated} x {frame.rows} x {frame.columns} pixels of {bits:.0f} bits "
@@ -85,13 +86,21 @@ def _length(dataset: Dataset) -> int:
     return len(element.value)
 
 
-def transfer_syntax(dataset: Dataset) -> UID:
-    """Transfer Syntax UID (0002,0010); raises DecodeError when it is not stated."""
+def _decoder(dataset: Dataset) -> Decoder:
+    """pydicom's decoder of the Transfer Syntax UID (0002,0010)."""
     meta = getattr(dataset, "file_meta", None)
-    found = None if meta is None else text(meta, "TransferSyntaxUID")
-    if found is None:
+    syntax = None if meta is None else text(meta, "TransferSyntaxUID")
+    if syntax is None:
         raise DecodeError("no Transfer Syntax UID is stated")
-    return UID(found)
+    try:
+        return get_decoder(UID(syntax))
+    except NotImplementedError as error:
+        raise DecodeError(_undecodable(UID(syntax))) from error
+
+
+def _undecodable(syntax: UID) -> str:
+    name = "unknown transfer syntax" if syntax.name == syntax else syntax.name
+    return f"pixel data cannot be decoded ({name}, {syntax})"
 
 
 def stored(dataset: Dataset, indices: Sequence[int]) -> Iterator[Stored]:
@@ -100,9 +109,8 @@ def stored(dataset: Dataset, indices: Sequence[int]) -> Iterator[Stored]:
     Pixel data that a deferred read left in its file is read here and not kept.
     Raises DecodeError naming the transfer syntax when no library here can decode it.
     """
-    syntax = transfer_syntax(dataset)
+    decoder = _decoder(dataset)
     try:
-        decoder = get_decoder(syntax)
         part = _image_pixel_module(dataset)
         many = (number(dataset, "NumberOfFrames") or 1) > 1
         if not many:
@@ -111,19 +119,27 @@ def stored(dataset: Dataset, indices: Sequence[int]) -> Iterator[Stored]:
         for array, _ in decoder.iter_array(part, raw=True, indices=list(indices)):
             yield array
     except UNREADABLE as error:
-        name = syntax.name if syntax.is_transfer_syntax else f"transfer syntax {syntax}"
-        raise DecodeError(f"pixel data cannot be decoded ({name}, {syntax})") from error
+        raise DecodeError(_undecodable(decoder.UID)) from error
 
 
 def _image_pixel_module(dataset: Dataset) -> Dataset:
     """What a decoder reads, in a data set of its own, so that the caller's stays as it was."""
     part: Dataset = dataset[IMAGE_PIXEL.start : IMAGE_PIXEL.stop]
     part.file_meta = dataset.file_meta
-    part[PIXEL_DATA] = dataset.get_item(PIXEL_DATA)
+    part[PIXEL_DATA] = _pixel_data(dataset)
     for keyword in OFFSETS:
         if keyword in dataset:
             part[Tag(keyword)] = dataset.get_item(Tag(keyword))
     return part
+
+
+def _pixel_data(dataset: Dataset) -> DataElement | RawDataElement:
+    """The element with its value; left in its file again when it was there."""
+    before = dataset.get_item(PIXEL_DATA, keep_deferred=True)
+    found = dataset.get_item(PIXEL_DATA)
+    if before.value is None:
+        dataset[PIXEL_DATA] = before
+    return found
 
 
 def slices(frames: Sequence[Frame]) -> Iterator[tuple[int, Slice]]:

@@ -13,14 +13,16 @@ Rules, in this order:
 
 import math
 import struct
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import (
@@ -61,6 +63,14 @@ NOT_SLICES = {  # values of Image Type and Frame Type, PS3.3 C.7.6.1.1.2, C.8.16
     "SURFACE_RENDER": "a surface rendering",
     "SCREEN SAVE": "a screen capture",
     "SECONDARY_CAPTURE": "a screen capture",
+    "RCBF": "a parametric map",
+    "RCBV": "a parametric map",
+    "MTT": "a parametric map",
+    "TTP": "a parametric map",
+    "DIVISION": "a parametric map",
+    "MULTIPLICATION": "a parametric map",
+    "STD_DEVIATION": "a parametric map",
+    "SUBTRACTION": "a parametric map",
 }
 
 # What third-party parsers raise on a damaged data set; nothing here is ours.
@@ -75,6 +85,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
     struct.error,
+    BytesLengthException,
     InvalidDicomError,
 )
 
@@ -157,12 +168,20 @@ class Chosen:
         return tuple({id(frame.dataset): frame.dataset for frame in self.frames}.values())
 
 
-def parse(source: BinaryIO) -> Dataset:
-    """A Part 10 file as a data set; raises InputRefused when it cannot be one (PS3.10 7)."""
-    try:
-        return pydicom.dcmread(source)
-    except UNREADABLE as error:
-        raise InputRefused(f"not a readable DICOM file: {type(error).__name__}") from error
+DEFER_BYTES = 65_536  # longer values of a file given by path stay in it until they are asked for
+
+
+def parse(source: Path | BinaryIO) -> Dataset:
+    """A Part 10 file (PS3.10 7) as a data set; raises InputRefused when it cannot be one.
+
+    Of a path, the pixel data stay in the file, so that a stack is read a slice at a time.
+    """
+    defer = DEFER_BYTES if isinstance(source, Path) else None
+    with warnings.catch_warnings(action="ignore"):  # their texts may quote the patient
+        try:
+            return pydicom.dcmread(source, defer_size=defer)
+        except UNREADABLE as error:
+            raise InputRefused(f"not a readable DICOM file: {type(error).__name__}") from error
 
 
 def choose(datasets: Sequence[Dataset]) -> Chosen:
@@ -269,7 +288,7 @@ def _frames(dataset: Dataset) -> list[Frame]:
 def _refuse_types(types: Sequence[str]) -> None:
     what = next((NOT_SLICES[item] for item in types if item in NOT_SLICES), None)
     if what is not None:
-        raise _Unsuitable(f"{what}, not a slice")
+        raise _Unsuitable(f"{what}, not a slice image")
 
 
 def _values(dataset: Dataset, keyword: str) -> tuple[str, ...]:
