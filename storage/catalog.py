@@ -190,7 +190,7 @@ class Catalog:
             return counts(connection)
 
     def retention_candidates(self, now: datetime) -> tuple[StudySources, ...]:
-        """The studies with bytes in the store that came before `now`, for `retention.expendable`."""
+        """The studies with bytes in the store, come before `now`, for `retention.expendable`."""
         with self._database.read() as connection:
             found = sources.candidates(connection)
         return tuple(study for study in found if study.last_received_at <= now)
@@ -234,7 +234,7 @@ def _answer(
 
 
 def _lock_study_of(connection: Connection, series_id: int) -> int | None:
-    """The study's row is the lock of all that belongs to it: whoever registers or closes holds it."""
+    """The study's row is the lock of all that belongs to it: to register or close is to hold it."""
     of_series = sa.select(SERIES.c.study_id).where(SERIES.c.id == series_id).scalar_subquery()
     query = sa.select(STUDIES.c.id).where(STUDIES.c.id == of_series)
     return connection.execute(query.with_for_update(key_share=True)).scalar_one_or_none()

@@ -31,7 +31,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
-    """The catalogue's database, for this process. Methods raise CatalogueUnavailable or OutOfSpace."""
+    """The database, for this process. Methods raise CatalogueUnavailable or OutOfSpace."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that reads one consistent picture (SQLite) or committed rows (PostgreSQL)."""
+        """A transaction that reads one picture (SQLite) or committed rows (PostgreSQL)."""
         with _translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 

@@ -27,7 +27,7 @@ class InstanceStore:
 
     @property
     def incoming(self) -> Path:
-        """Where receivers write `*.part` files: the same file system, so that a rename keeps them."""
+        """Where receivers write `*.part` files: the same file system, so that a rename does."""
         return self._backend.root / "incoming"
 
     def new_part(self) -> Path:

@@ -82,7 +82,7 @@ def delivered(
 
 
 def failed(connection: Connection, delivery: Delivery, error: str) -> bool:
-    """FAILED, and so are those after it: an object that refers to one that never came helps nobody."""
+    """FAILED, and so are those after it: what refers to an object that never came helps nobody."""
     values = {"state": DeliveryState.FAILED, "lease_until": None, "last_error": error}
     if not move(connection, delivery, "delivery_failed", values):
         return False

@@ -4,7 +4,7 @@ one each.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,8 +26,8 @@ def register(connection: Connection, batch: Sequence[Instance]) -> dict[Identity
     """Registers each distinct object of the batch; the rows of its studies stay locked until the
     commit.
     """
-    distinct = {identity(instance): instance for instance in reversed(batch)}
-    ordered = list(reversed(distinct.values()))
+    distinct = _firsts(batch, identity)
+    ordered = list(distinct.values())
     series = _series_ids(connection, ordered)
     fresh = _insert(connection, ordered, series, conflict=False)
     rest = [instance for instance in ordered if identity(instance) not in fresh]
@@ -51,13 +51,23 @@ def identity(instance: Instance) -> Identity:
     return instance.sop_instance_uid, instance.digest
 
 
+def _firsts(
+    batch: Iterable[Instance], key: Callable[[Instance], tuple[str, str]]
+) -> dict[tuple[str, str], Instance]:
+    """The first instance of each key, in the order of the batch."""
+    firsts: dict[tuple[str, str], Instance] = {}
+    for instance in batch:
+        firsts.setdefault(key(instance), instance)
+    return firsts
+
+
 def _uids(instance: Instance) -> SeriesUids:
     return instance.study_instance_uid, instance.series_instance_uid
 
 
 def _series_ids(connection: Connection, batch: Sequence[Instance]) -> dict[SeriesUids, int]:
     """The series' rows; the rows of their studies are locked, in one order, until the commit."""
-    first = {_uids(instance): instance for instance in reversed(batch)}
+    first = _firsts(batch, _uids)
     found = _find_series(connection, first)
     missing = [instance for uids, instance in first.items() if uids not in found]
     if not missing:
@@ -84,7 +94,9 @@ def _find_series(connection: Connection, wanted: Iterable[SeriesUids]) -> dict[S
 
 
 def _insert_studies(connection: Connection, firsts: Iterable[Instance]) -> dict[str, int]:
-    moments = {instance.study_instance_uid: instance.received_at for instance in firsts}
+    moments: dict[str, datetime] = {}
+    for instance in firsts:
+        moments.setdefault(instance.study_instance_uid, instance.received_at)
     connection.execute(
         insert(connection, STUDIES).on_conflict_do_nothing(),
         [

@@ -1,4 +1,4 @@
-"""Feature vectors are compared only within one kind and version; each says which series it is of."""
+"""Feature vectors are compared only within one kind and version; each names its series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

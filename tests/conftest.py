@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import (  # noqa: F401  (fixtures)
+    database,
+    database_url,
+    empty_database_url,
+    postgresql,
+)
+
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
