@@ -49,6 +49,13 @@ TRIGGERS = "service.triggers"
 DESTINATIONS = "service.destinations"
 MODELS = "inference.models"
 RESULTS = "inference.encoding"
+DEFINING: Mapping[str, str] = {
+    TRIGGERS: "complete",
+    DESTINATIONS: "SETTINGS",
+    MODELS: "VERSION",
+    RESULTS: "encode",
+}
+"""Package -> what a module in it defines when it is a kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,14 +217,12 @@ def _entries(raw: object, place: Place) -> list[tuple[Any, Place]]:
     return entries
 
 
-def _kinded(
-    base: type[Section], raw: object, place: Place, *, package: str, defining: str
-) -> tuple[Any, Values]:
+def _kinded(base: type[Section], raw: object, place: Place, *, package: str) -> tuple[Any, Values]:
     """A table with a kind: its common keys validated, its own keys apart."""
     if not isinstance(raw, dict):
         raise place.error(f"{raw!r} is not a table", allowed=f"a table of {listed(base)}")
     kind = raw.get("kind", base.model_fields["kind"].get_default())
-    choices = kinds.kinds(package, defining=defining)
+    choices = kinds.kinds(package, defining=DEFINING[package])
     if kind not in choices:
         wrong = "is missing" if kind is None else f"{kind!r} is not a kind"
         hint = suggestion(kind, choices)
@@ -229,7 +234,7 @@ def _kinded(
 
 
 def _completion(raw: object, place: Place) -> Completion:
-    values, settings = _kinded(CompletionKeys, raw, place, package=TRIGGERS, defining="complete")
+    values, settings = _kinded(CompletionKeys, raw, place, package=TRIGGERS)
     return Completion(
         kind=values.kind,
         seconds=values.seconds,
@@ -239,10 +244,8 @@ def _completion(raw: object, place: Place) -> Completion:
 
 
 def _destination(raw: object, place: Place) -> Destination:
-    values, settings = _kinded(
-        DestinationKeys, raw, place, package=DESTINATIONS, defining="SETTINGS"
-    )
-    known = kinds.kinds(RESULTS, defining="encode")
+    values, settings = _kinded(DestinationKeys, raw, place, package=DESTINATIONS)
+    known = kinds.kinds(RESULTS, defining=DEFINING[RESULTS])
     for result in values.results:
         if result not in known:
             raise place.at("results").error(
@@ -255,7 +258,7 @@ def _destination(raw: object, place: Place) -> Destination:
 
 
 def _model(raw: object, place: Place) -> Model:
-    values, settings = _kinded(ModelKeys, raw, place, package=MODELS, defining="VERSION")
+    values, settings = _kinded(ModelKeys, raw, place, package=MODELS)
     return Model(
         name=values.name,
         kind=values.kind,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from inference.models import ModelModule
 from service import kinds
-from service.config import MODELS, RESULTS, Configuration, Model
+from service.config import DEFINING, MODELS, RESULTS, Configuration, Model
 from service.exits import SUCCESS
 
 
@@ -45,7 +45,7 @@ def listed(model: Model) -> Listed:
         digest=model.digest,
         trust="part of this program",
         wants=asdict(module.REQUIREMENTS),
-        writes=kinds.kinds(RESULTS, defining="encode"),
+        writes=kinds.kinds(RESULTS, defining=DEFINING[RESULTS]),
         segments=tuple(segment.label for segment in module.SEGMENTS),
         summary=module.CARD.summary,
     )

@@ -5,13 +5,13 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
 from service import kinds
-from service.config import DESTINATIONS, MODELS, TRIGGERS, keys_of
+from service.config import DEFINING, DESTINATIONS, MODELS, TRIGGERS, keys_of
 from service.header import INDEXED
 from service.preferences import PREFERENCES
 from service.sections import (
@@ -25,11 +25,11 @@ from service.validation import Section, allowed_words
 
 BEGIN = "<!-- keys: written by python -m service.reference -->"
 END = "<!-- end of keys -->"
-PACKAGES: tuple[tuple[str, str, type[Section]], ...] = (
-    ("completion", TRIGGERS, CompletionKeys),
-    ("destinations", DESTINATIONS, DestinationKeys),
-    ("models", MODELS, ModelKeys),
-)
+PACKAGES: Mapping[type[Section], str] = {
+    CompletionKeys: TRIGGERS,
+    DestinationKeys: DESTINATIONS,
+    ModelKeys: MODELS,
+}
 
 
 def reference() -> str:
@@ -46,40 +46,47 @@ def renewed(document: str) -> str:
 
 def _parts() -> Iterator[str]:
     for name, section in SECTIONS.items():
-        yield f"### `[{name}]`\n\n{_about(section)}\n\n{_table(section)}"
-        yield from _kinds(name)
+        yield f"### `[{name}]`\n\n{_about(section)}"
+        yield from _tables(section)
     for name, section in LISTS.items():
-        yield f"### `[[{name}]]`\n\n{_about(section)}\n\n{_table(section)}"
-        yield from _kinds(name)
+        yield f"### `[[{name}]]`\n\n{_about(section)}"
+        yield from _tables(section)
     yield f"### Preferences\n\n{_preferences()}"
     yield f"### Elements that routes can match\n\n{', '.join(f'`{each}`' for each in INDEXED)}"
 
 
-def _kinds(name: str) -> Iterator[str]:
-    for table, package, base in PACKAGES:
-        for kind in kinds.kinds(package) if table == name else ():
-            section = keys_of(base, package=package, kind=kind)
-            own = [key for key in section.model_fields if key not in base.model_fields]
-            if own:
-                yield f'With `kind = "{kind}"` also:\n\n{_rows(section, own)}'
+def _tables(section: type[Section]) -> Iterator[str]:
+    """The keys of a section, then those that only one kind has."""
+    choices = existing(section)
+    fields = section.model_fields
+    words = {"kind": ", ".join(choices)} if choices else {}
+    yield _table(fields, words)
+    for kind in choices:
+        whole = keys_of(section, package=PACKAGES[section], kind=kind).model_fields
+        own = {key: field for key, field in whole.items() if key not in fields}
+        if own:
+            yield f'With `kind = "{kind}"` also:\n\n{_table(own, {})}'
+
+
+def existing(section: type[Section]) -> tuple[str, ...]:
+    """The kinds of a section; none when it has no kinds."""
+    if section not in PACKAGES:
+        return ()
+    return kinds.kinds(PACKAGES[section], defining=DEFINING[PACKAGES[section]])
 
 
 def _about(section: type[Section]) -> str:
     return (section.__doc__ or "").strip()
 
 
-def _table(section: type[Section]) -> str:
-    return _rows(section, list(section.model_fields))
-
-
-def _rows(section: type[Section], keys: list[str]) -> str:
-    rows = [_row(key, section.model_fields[key]) for key in keys]
+def _table(fields: Mapping[str, FieldInfo], words: Mapping[str, str]) -> str:
+    rows = [_row(key, field, words.get(key)) for key, field in fields.items()]
     return "\n".join(("| key | default | allowed | meaning |", "|---|---|---|---|", *rows))
 
 
-def _row(key: str, field: FieldInfo) -> str:
-    cells = (f"`{key}`", _default(field), allowed_words(field), field.description or "")
-    return f"| {' | '.join(cells)} |"
+def _row(key: str, field: FieldInfo, words: str | None) -> str:
+    allowed = words or allowed_words(field)
+    return f"| `{key}` | {_default(field)} | {allowed} | {field.description or ''} |"
 
 
 def _default(field: FieldInfo) -> str:
