@@ -221,7 +221,8 @@ def _kinded(base: type[Section], raw: object, place: Place, *, package: str) -> 
     """A table with a kind: its common keys validated, its own keys apart."""
     if not isinstance(raw, dict):
         raise place.error(f"{raw!r} is not a table", allowed=f"a table of {listed(base)}")
-    kind = raw.get("kind", base.model_fields["kind"].get_default())
+    field = base.model_fields["kind"]
+    kind = raw.get("kind", None if field.is_required() else field.default)
     choices = kinds.kinds(package, defining=DEFINING[package])
     if kind not in choices:
         wrong = "is missing" if kind is None else f"{kind!r} is not a kind"

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 S = TypeVar("S", bound=BaseModel)
+SHORTEST_HINT = 4  # letters of a word that a known name may contain
 
 
 class ConfigurationError(Exception):
@@ -93,7 +94,7 @@ class Place:
     def error(self, wrong: str, *, allowed: str) -> ConfigurationError:
         """The error of this place."""
         where = f"{self.file}: {self.key}" if self.key else f"{self.file}"
-        return ConfigurationError(" ".join(f"{where}: {wrong}; allowed: {allowed}".split()))
+        return ConfigurationError(" ".join(f"{where}: {wrong}; allowed: {allowed}".splitlines()))
 
 
 def validated(section: type[S], raw: object, place: Place) -> S:
@@ -113,7 +114,9 @@ def listed(section: type[BaseModel]) -> str:
 
 def suggestion(word: object, known: Iterable[str]) -> str:
     """' (did you mean X?)' for a word close to a known one, else ''."""
-    close = difflib.get_close_matches(str(word), sorted(known), n=3, cutoff=0.6)
+    asked, names = str(word), sorted(known)
+    longer = [name for name in names if len(asked) >= SHORTEST_HINT and asked in name]
+    close = difflib.get_close_matches(asked, names, n=3, cutoff=0.6) or longer[:3]
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
