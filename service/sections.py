@@ -130,7 +130,7 @@ class Deliveries(Section):
         7, description="an object that is this long undelivered is given up"
     )
     lease_seconds: Seconds = Field(
-        600, description="a sender silent for this long has lost its objects"
+        30, description="a sender silent for this long has lost its objects"
     )
 
 

@@ -23,7 +23,7 @@ from storage.records import Delivery, DeliveryState
 
 CLAIM_SECONDS = 0.2  # between two looks for deliveries that are due
 BATCH = 64  # objects of one association; two presentation contexts each fit into its 128
-STOP_SECONDS = 10.0  # for the object in hand, when the node stops
+STOP_SECONDS = 5.0  # for the object in hand, when the node stops
 DELIVERED = {Answer.SENT: DeliveryState.SENT, Answer.COMMITTED: DeliveryState.COMMITTED}
 FAILURES = {
     Answer.TRANSIENT: Failure.TRANSIENT,
@@ -58,6 +58,7 @@ class Sender:
         self._terms = terms
         self._stop = stop
         self._errors: list[Exception] = []
+        self._in_hand: dict[str, tuple[Delivery, ...]] = {}
 
     def run(self, ready: Callable[[], None]) -> None:
         """Until told to stop; raises what ended a destination's thread."""
@@ -68,8 +69,7 @@ class Sender:
         for thread in threads:
             thread.start()
         ready()
-        while not self._errors and not self._stop.wait(CLAIM_SECONDS):
-            pass
+        self._renew_leases()
         _join(threads)
         if self._errors:
             raise self._errors[0]
@@ -92,18 +92,28 @@ class Sender:
         except Exception as error:  # noqa: BLE001  (rim of the thread: `run` raises it)
             self._errors.append(error)
 
+    def _renew_leases(self) -> None:
+        """Keep what the threads have in hand until told to stop, or until one of them ended."""
+        renewed = time.monotonic()
+        while not self._errors and not self._stop.wait(CLAIM_SECONDS):
+            if time.monotonic() - renewed > self._terms.lease.total_seconds() / 3:
+                until = _now() + self._terms.lease
+                for batch in list(self._in_hand.values()):
+                    self._queue.delivery_heartbeat(batch, lease_until=until)
+                renewed = time.monotonic()
+
     def _deliver(self, name: str, batch: Sequence[Delivery]) -> None:
         left, began = list(batch), time.monotonic()
-        renewed = began
+        self._in_hand[name] = tuple(left)
         with closing(self._outcomes(name, outgoing(batch, self._store))) as outcomes:
             for outcome in outcomes:
-                self._settle(left.pop(0), outcome, seconds=time.monotonic() - began)
+                delivery = left.pop(0)
+                self._in_hand[name] = tuple(left)
+                self._settle(delivery, outcome, seconds=time.monotonic() - began)
+                began = time.monotonic()
                 if self._stop.asked:
                     break
-                began = time.monotonic()
-                if began - renewed > self._terms.lease.total_seconds() / 3:
-                    self._queue.delivery_heartbeat(left, lease_until=_now() + self._terms.lease)
-                    renewed = began
+        self._in_hand[name] = ()
         self._queue.delivery_release(left)
 
     def _outcomes(self, name: str, objects: Sequence[Outgoing]) -> Generator[Outcome, None, None]:
