@@ -1,4 +1,4 @@
-"""The node as its users have it: a configuration file, `hounsfield run`, and its commands; always ended."""
+"""The node as its users have it: a configuration file, `hounsfield run`; always ended."""
 
 import json
 import os
@@ -13,19 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.ports import free_ports
+
 HOUNSFIELD = Path(sys.executable).parent / "hounsfield"
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports of 127.0.0.1 that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: float = 0.1) -> Any:

@@ -14,6 +14,7 @@ from pydicom.uid import SegmentationStorage
 MEASUREMENT_GROUP = "125007"
 TRACKING_IDENTIFIER = "112039"
 DERIVATION = "121401"
+COMMENT = "121106"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ def segments(seg: pydicom.Dataset) -> tuple[SegmentSummary, ...]:
 
 
 def sentences(report: pydicom.Dataset) -> tuple[str, ...]:
-    """Measurements and texts of a TID 1500 report: "Right lung: Volume 2,312 cm3"."""
+    """Measurements and comments of a TID 1500 report: "Right lung: Volume 2,312 cm3"."""
     return tuple(dict.fromkeys(_lines(report, subject="")))
 
 
@@ -75,9 +76,9 @@ def _line(item: pydicom.Dataset) -> str | None:
             if _concept(c) == DERIVATION
         ]
         name = " ".join([*derived, item.ConceptNameCodeSequence[0].CodeMeaning])
-        return f"{name} {float(value.NumericValue):,.4g} {unit}".removesuffix(" 1")
-    if item.ValueType == "TEXT" and _concept(item) not in (TRACKING_IDENTIFIER,):
-        return f"{item.ConceptNameCodeSequence[0].CodeMeaning}: {item.TextValue}"
+        return f"{name} {float(value.NumericValue):,.6g} {unit}".removesuffix(" 1")
+    if item.ValueType == "TEXT" and _concept(item) == COMMENT:
+        return str(item.TextValue)
     return None
 
 

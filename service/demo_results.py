@@ -1,0 +1,62 @@
+"""What came back, for people: a line an object, the measurements in words, and a picture.
+
+Reads the result files as the PACS received them, never what the node knows of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pydicom
+from PIL import Image as Picture
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import SegmentationStorage
+from rich.console import Console
+
+from inference import series, volume
+from inference.encoding import readback, summary
+from inference.errors import InputRefused
+from inference.montage import montage
+
+
+def show(console: Console, received: Path, *, images: Path, picture: Path) -> None:
+    """Print the objects in `received`; draw the segments over their images into `picture`."""
+    results = {path: pydicom.dcmread(path) for path in sorted(received.iterdir())}
+    segmentations = [r for r in results.values() if r.SOPClassUID == SegmentationStorage]
+    console.print("\nWhat came back")
+    for path, result in results.items():
+        console.print(f"  {line(result)}\n      {path}", markup=False)
+    console.print("\nIn words")
+    for result in (r for r in results.values() if r not in segmentations):
+        for sentence in summary.sentences(result):
+            console.print(f"  {sentence}", markup=False)
+    for result in segmentations[:1]:
+        console.print(f"\nThe images with their segments: {draw(result, images, picture)}")
+
+
+def line(result: pydicom.Dataset) -> str:
+    """One object: kind, SOP class, label and volume of each segment."""
+    name = f"{result.Modality}  {result.SOPClassUID.name}"
+    if result.SOPClassUID != SegmentationStorage:
+        return f"{name}  {result.SeriesDescription}"
+    found = (f"{s.label} {s.millilitres:,.0f} ml" for s in summary.segments(result))
+    return f"{name}  {', '.join(found)}"
+
+
+def draw(result: pydicom.Dataset, images: Path, picture: Path) -> Path:
+    """A montage of the series that a segmentation was made from, as PNG."""
+    wanted = result.ReferencedSeriesSequence[0].SeriesInstanceUID
+    image = volume.read(_series(images, wanted)).image.volume
+    Picture.fromarray(montage(image, readback.segments(result, image.get_geometry()))).save(picture)
+    return picture
+
+
+def _series(folder: Path, uid: str) -> Sequence[pydicom.Dataset]:
+    found = []
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        try:
+            dataset = series.parse(path)
+        except (InvalidDicomError, InputRefused):
+            continue
+        if dataset.get("SeriesInstanceUID") == uid:
+            found.append(dataset)
+    return found
