@@ -1,13 +1,14 @@
 """The PACS of the demo: takes every result, keeps it as a file, and says which came."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
+from pynetdicom.transport import ThreadedAssociationServer
 
 AE_TITLE = "PACS"
 
@@ -22,17 +23,16 @@ def pacs(folder: Path, *, port: int) -> Iterator[Path]:
         entity.add_supported_context(
             str(context.abstract_syntax), [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
         )
-    server = entity.make_server(
-        ("127.0.0.1", port), evt_handlers=[(evt.EVT_C_STORE, _keep, [folder])]
+    server = cast(
+        "ThreadedAssociationServer",
+        entity.start_server(
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, _keep, [folder])]
+        ),
     )
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     try:
         yield folder
     finally:
         server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _keep(event: evt.Event, folder: Path) -> int:
