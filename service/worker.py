@@ -85,8 +85,18 @@ class Worker:
                 if not self.step():
                     self._stop.wait(CLAIM_SECONDS)
         finally:
-            if self._child is not None:
-                self._child.kill()
+            self.close()
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    @property
+    def child_process_id(self) -> int | None:
+        """Of the child, None while there is none."""
+        return None if self._child is None else self._child.process_id
 
     def step(self) -> bool:
         """Work one job if one is due; whether there was one. Claims only with a warm child."""
@@ -304,7 +314,7 @@ class Worker:
         self._child = child = Child(self._setup)
         while (answer := child.answer(seconds=ANSWER_SECONDS)) is None:
             if self._stop.asked:
-                self._bury_child("the node stops")
+                self.close()
                 return
         if isinstance(answer, Ready):
             for model, reason in answer.unavailable.items():

@@ -1,0 +1,19 @@
+"""Takes all memory there is."""
+
+from collections.abc import Mapping
+
+from inference.findings import Findings, Image
+from inference.models import Model
+
+VERSION = "1.0.0"
+
+
+class Devours:
+    def predict(self, image: Image) -> Findings:
+        taken = []
+        while True:
+            taken.append(bytearray(64 << 20))
+
+
+def load(settings: Mapping[str, object]) -> Model:
+    return Devours()

@@ -1,0 +1,19 @@
+"""Never answers."""
+
+import time
+from collections.abc import Mapping
+
+from inference.findings import Findings, Image
+from inference.models import Model
+
+VERSION = "1.0.0"
+
+
+class Hangs:
+    def predict(self, image: Image) -> Findings:
+        while True:
+            time.sleep(60)
+
+
+def load(settings: Mapping[str, object]) -> Model:
+    return Hangs()

@@ -1,0 +1,18 @@
+"""Ends its process."""
+
+import os
+from collections.abc import Mapping
+
+from inference.findings import Findings, Image
+from inference.models import Model
+
+VERSION = "1.0.0"
+
+
+class Leaves:
+    def predict(self, image: Image) -> Findings:
+        os._exit(3)
+
+
+def load(settings: Mapping[str, object]) -> Model:
+    return Leaves()

@@ -1,0 +1,17 @@
+"""Raises with a text that names a patient, as libraries do."""
+
+from collections.abc import Mapping
+
+from inference.findings import Findings, Image
+from inference.models import Model
+
+VERSION = "1.0.0"
+
+
+class Raises:
+    def predict(self, image: Image) -> Findings:
+        raise ValueError("cannot convert 'Zwiebelmann^Ottilie'")
+
+
+def load(settings: Mapping[str, object]) -> Model:
+    return Raises()

@@ -1,0 +1,19 @@
+"""Reads memory that is not there, as a broken native library does."""
+
+import ctypes
+from collections.abc import Mapping
+
+from inference.findings import Findings, Image
+from inference.models import Model
+
+VERSION = "1.0.0"
+
+
+class Segfaults:
+    def predict(self, image: Image) -> Findings:
+        ctypes.string_at(0)
+        raise AssertionError("not reached")
+
+
+def load(settings: Mapping[str, object]) -> Model:
+    return Segfaults()

@@ -1,0 +1,298 @@
+"""What a model does to its process costs one attempt and is said in words: real signals.
+
+Not covered: a GPU out of memory, a process in uninterruptible sleep, a full disk.
+"""
+
+import io
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from service import log
+from service.stopping import Stop
+from service.worker import Worker
+from storage.overview import Outcome
+from storage.records import JobState, SeriesState
+from tests.workplace import Workplace, slices
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    made = Workplace(tmp_path)
+    yield made
+    made.database.close()
+
+
+def work(worker: Worker, jobs: int = 1) -> None:
+    """Work this many attempts, then end the child."""
+    try:
+        for _ in range(jobs):
+            assert worker.step()
+    finally:
+        worker.close()
+
+
+def outcome(place: Workplace, model: str, series: int = 0) -> Outcome:
+    return next(o for o in place.series()[series].outcomes if o.model == model)
+
+
+def test_a_job_ends_done_with_its_results_and_deliveries(place: Workplace) -> None:
+    place.receive(slices())
+    place.close("good", destinations=("pacs",))
+    work(place.worker("good"))
+    done = outcome(place, "good")
+    assert (done.state, done.attempts, done.reason) == ("done", 1, None)
+    (report,) = done.results
+    read = pydicom.dcmread(io.BytesIO(place.store.path(report.key).read_bytes()))
+    assert read.SOPInstanceUID == report.sop_instance_uid
+    assert [d.destination for d in done.deliveries] == ["pacs"]
+
+
+def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
+    place.receive(slices("one"))
+    place.receive(slices("two"))
+    place.close("good")
+    worker = place.worker("good")
+    try:
+        assert worker.step()
+        first = worker.child_process_id
+        assert worker.step()
+        assert worker.child_process_id == first is not None
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("segfaults", "its process crashed (SIGSEGV)"),
+        ("killed", "its process was killed (SIGKILL), probably out of memory"),
+        ("leaves", "its process ended by itself (exit status 3)"),
+        ("raises", "ValueError at tests/hostile_models/raises.py:13 predict"),
+        ("hangs", "exceeded its deadline of 1 s"),
+        ("unloadable", "FileNotFoundError at tests/hostile_models/unloadable.py:11 load"),
+    ],
+)
+def test_a_broken_model_costs_attempts_and_then_its_series_says_why(
+    place: Workplace, model: str, words: str
+) -> None:
+    place.receive(slices())
+    place.close(model, "good")
+    worker = place.worker(model, "good", deadline_seconds=1 if model == "hangs" else 60)
+    work(worker, jobs=3)
+    failed = outcome(place, model)
+    assert (failed.state, failed.attempts) == ("failed", 2)
+    assert failed.reason == f"{words}; given up after 2 attempts"
+    assert outcome(place, "good").state == "done", "another model's job is not harmed"
+
+
+def test_out_of_memory_below_the_limit_of_the_child(place: Workplace) -> None:
+    place.receive(slices())
+    place.close("devours", "good")
+    work(place.worker("devours", "good", attempts=1, memory_bytes=1500 * MIB), jobs=2)
+    assert outcome(place, "devours").reason == "ran out of memory"
+    assert outcome(place, "good").state == "done"
+
+
+def test_a_model_that_takes_the_child_down_while_loading_fails_alone(place: Workplace) -> None:
+    place.receive(slices())
+    place.close("explodes", "good")
+    work(place.worker("explodes", "good", attempts=1), jobs=2)
+    assert outcome(place, "explodes").reason == "its process crashed (SIGABRT)"
+    assert outcome(place, "good").state == "done"
+
+
+def test_a_refused_series_is_done_with_its_reason_and_a_report(place: Workplace) -> None:
+    datasets = slices()
+    del datasets[3]
+    place.receive(datasets)
+    place.close("good")
+    work(place.worker("good"))
+    refused = outcome(place, "good")
+    assert (refused.state, refused.attempts) == ("not_analysed", 1)
+    assert refused.reason is not None
+    assert "mm" in refused.reason
+    assert [result.kind for result in refused.results] == ["measurement_report"]
+
+
+def test_bytes_that_are_no_dicom_put_the_series_into_quarantine(place: Workplace) -> None:
+    *good, bad = slices()
+    place.receive(good)
+    place.receive_garbage(bad)
+    place.close("good")
+    work(place.worker("good"))
+    (series,) = place.series()
+    assert series.state is SeriesState.QUARANTINED
+    assert series.reason is not None
+    assert "InvalidDicomError" in series.reason
+    assert outcome(place, "good").reason == series.reason
+
+
+def test_late_slices_take_the_place_of_what_was_found_without_them(place: Workplace) -> None:
+    *first, late = slices()
+    place.receive(first)
+    place.close("good", destinations=("pacs",))
+    worker = place.worker("good")
+    assert worker.step()
+    before = outcome(place, "good")
+    place.receive([late])
+    place.close("good", destinations=("pacs",))
+    work(worker)
+    (after,) = place.series()[0].outcomes
+    assert (after.state, after.generation) == ("done", 2)
+    (old,), (new,) = before.results, after.results
+    assert new.sop_instance_uid != old.sop_instance_uid
+    assert new.series_instance_uid == old.series_instance_uid
+    report = pydicom.dcmread(place.store.path(new.key))
+    named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == old.sop_instance_uid
+    due = place.queue.claim_deliveries("pacs", now=_later(), lease_until=_later(9), limit=10)
+    assert [d.result.sop_instance_uid for d in due] == [new.sop_instance_uid]
+
+
+def test_a_series_that_grows_before_its_job_is_claimed_is_not_analysed_in_part(
+    place: Workplace,
+) -> None:
+    *first, late = slices()
+    place.receive(first)
+    place.close("good")
+    place.receive([late])
+    worker = place.worker("good")
+    assert worker.step()
+    waiting = outcome(place, "good")
+    assert (waiting.state, waiting.results) == ("waiting", ())
+    place.close("good")
+    work(worker)
+    (done,) = place.series()[0].outcomes
+    assert (done.state, done.generation) == ("done", 2)
+
+
+def test_a_job_that_is_superseded_while_it_runs_is_given_up_at_once(place: Workplace) -> None:
+    *first, late = slices()
+    place.receive(first)
+    place.close("hangs")
+    worker = place.worker("hangs", "good", lease_seconds=2)
+    thread = threading.Timer(1.0, lambda: (place.receive([late]), place.close("hangs")))
+    thread.start()
+    began = time.monotonic()
+    work(worker)
+    thread.join()
+    assert time.monotonic() - began < 15
+    (waiting,) = place.series()[0].outcomes
+    assert (waiting.state, waiting.generation, waiting.attempts) == ("waiting", 2, 0)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_told_to_stop_the_job_in_hand_is_released_in_time(place: Workplace, signals: int) -> None:
+    place.receive(slices())
+    place.close("hangs")
+    worker = place.worker("hangs", stop_seconds=0.5 if signals == 1 else 60)
+    for _ in range(signals):
+        threading.Timer(3.0, place.stop.ask).start()
+    began = time.monotonic()
+    worker.run(ready=lambda: None)
+    assert time.monotonic() - began < 10
+    released = outcome(place, "hangs")
+    assert (released.state, released.attempts) == ("waiting", 0)
+
+
+def test_a_worker_whose_job_was_rescued_writes_nothing(place: Workplace) -> None:
+    place.receive(slices())
+    place.close("good")
+    worker = place.worker("good", lease_seconds=60)
+    claimed = place.queue.claim(
+        worker="other", models=["good"], now=_later(), lease_until=_later(-5)
+    )
+    assert claimed is not None
+    (rescued,) = place.queue.expired(_later())
+    assert place.queue.retry(rescued, at=_later(-5), error="silent")
+    work(worker)
+    assert not place.queue.heartbeat(claimed, lease_until=_later())
+    assert outcome(place, "good").state == JobState.DONE
+
+
+def test_no_patient_identifier_is_in_the_log_of_a_whole_job(
+    place: Workplace, tmp_path: Path
+) -> None:
+    file = tmp_path / "node.log"
+    datasets = slices(patient_name="Zwiebelmann", patient_id="QX-7781")
+    for dataset in datasets:
+        dataset.PatientBirthDate = "19371104"
+        dataset.AccessionNumber = "ACC-99812"
+        dataset.OtherPatientIDs = "OLD-4711"
+    place.receive(datasets)
+    place.close("good", "raises", "hangs")
+    log.configure(role="infer", level="debug", file=file)
+    try:
+        worker = place.worker(
+            "good", "raises", "hangs", deadline_seconds=2, attempts=1, log_file=file
+        )
+        work(worker, jobs=3)
+        text = file.read_text()
+    finally:
+        log.configure(role="test", level="error")
+    assert text.count('"event": "job"') == 3
+    for identifier in ("Zwiebelmann", "QX-7781", "19371104", "ACC-99812", "OLD-4711", "Ottilie"):
+        assert identifier not in text
+
+
+def _run_worker(folder: Path) -> None:
+    place = Workplace(folder, stop=Stop())
+    place.worker("hangs").run(ready=lambda: None)
+
+
+def test_the_child_ends_when_its_worker_is_killed(place: Workplace, tmp_path: Path) -> None:
+    place.receive(slices())
+    place.close("hangs")
+    process = multiprocessing.get_context("spawn").Process(target=_run_worker, args=(tmp_path,))
+    process.start()
+    try:
+        (child,) = _wait_for(lambda: place.catalog.overview().running and _children(process.pid))
+        os.kill(process.pid or 0, signal.SIGKILL)
+        _wait_for(lambda: not _alive(child))
+    finally:
+        process.kill()
+        process.join()
+
+
+def _children(parent: int | None) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+            command = stat.with_name("cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and "spawn_main" in command:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_for(check, seconds: float = 20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := check():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("not in time")
+
+
+def _later(minutes: float = 0) -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=minutes)
