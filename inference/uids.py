@@ -1,7 +1,7 @@
 """The same source, model and configuration give the same UIDs, on any node, at any time.
 
-Every UID is 2.25 followed by a name-based UUID (version 5) as a decimal integer (PS3.5 B.2), so no registered
-root is needed and a repeated run re-sends the same SOP instance instead of a duplicate.
+Every UID is 2.25 followed by a name-based UUID (version 5) as a decimal integer (PS3.5 B.2), so no
+registered root is needed and a repeated run sends the same SOP instance again, no duplicate.
 """
 
 from uuid import UUID, uuid5
@@ -10,7 +10,7 @@ _NAMESPACE = UUID("4a9d64b6-6d5c-5a0e-9a3f-6b0d7c1c8f52")
 
 
 def derived(*parts: str) -> str:
-    """The UID of these parts in this order; parts are kept apart, so ("a", "bc") differs from ("ab", "c")."""
+    """The UID of these parts in this order: ("a", "bc") differs from ("ab", "c")."""
     name = "".join(f"{len(part)}:{part}" for part in parts)
     return f"2.25.{uuid5(_NAMESPACE, name).int}"
 

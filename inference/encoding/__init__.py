@@ -1,6 +1,6 @@
-"""Findings and their source become DICOM objects: one file per result kind, the same bytes for the same input.
+"""Findings and their source become DICOM objects, the same bytes for the same input.
 
-A result kind is a module with a literal `ORDER` (lower leaves first) and
+A result kind is a module here that defines a literal `ORDER` (lower leaves first) and
 `encode(source, findings, *, provenance, ...) -> Dataset | None`. Nothing here reads a clock:
 dates and times are the source's, UIDs derive from source, model, configuration and instances.
 """
@@ -23,11 +23,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Which model made a result, on which node, from which instances, and whether it may be used for diagnosis.
+    """Which model made a result, where, from which instances, and whether it is for diagnosis.
 
-    `configuration` and `fingerprint` are digests (of the model's settings; of the set of instances analysed):
-    equal ones give equal UIDs. `generation` counts the results of one model on one series as instances arrive
-    late; `predecessor` is the report that this generation replaces.
+    `configuration` and `fingerprint` are digests (of the model's settings; of the set of instances
+    analysed): equal ones give equal UIDs. `generation` counts the results of one model on one
+    series as instances arrive late; `predecessor` is the report that this generation replaces.
     """
 
     model_name: str  # the configured kind: "lung_ct"
@@ -44,7 +44,7 @@ class Provenance:
 
     @property
     def described(self) -> str:
-        """The series description: model, version, and that it is not for diagnosis unless configured otherwise."""
+        """The series description: model, version, "not for diagnosis" unless configured otherwise."""
         suffix = " - not for diagnosis" if self.not_for_diagnosis else ""
         name = f"AI: {self.model_name} {self.model_version}"
         return name[: LONG_STRING - len(suffix)] + suffix

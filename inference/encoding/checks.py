@@ -1,9 +1,9 @@
 """No result leaves with a voxel, a position, a reference or an identity that is not its source's.
 
-These are the cross-checks that no validator makes: the object is read back from its own elements and
-compared with the findings and the source. They also hold the rules without which OHIF shows a wrong
-picture or none (one source reference per frame, the source's matrix, no overlap, numbers 1 to n,
-coordinates in every tracked group). EncodingError names the first thing that is wrong.
+These are the cross-checks that no validator makes: the object is read back from its own elements
+and compared with the findings and the source. They also hold the rules without which OHIF shows a
+wrong picture or none (one source reference per frame, the source's matrix, no overlap, numbers 1 to
+n, coordinates in every tracked group). EncodingError names the first thing that is wrong.
 """
 
 from collections import Counter
@@ -41,7 +41,7 @@ def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source
 
 
 def measurement_report(result: Dataset, *, source: Source, segmentation: Dataset | None) -> None:
-    """Raise EncodingError unless the report refers to this source and this segmentation and to nothing else."""
+    """Raise EncodingError unless the report refers to this source and segmentation, nothing else."""
     _belongs(result, source)
     known = _sources(source)
     if segmentation is not None:

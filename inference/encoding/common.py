@@ -1,9 +1,7 @@
-"""Every result object is complete in the same way: identity, equipment, dates of the source, our UIDs, no clock."""
+"""Every result is completed alike: the source's identity and dates, our equipment and UIDs."""
 
 import io
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import highdicom as hd
 from pydicom import Dataset, dcmwrite
@@ -13,7 +11,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from inference import coding, uids
 from inference.encoding import LONG_STRING, Provenance
-from inference.encoding.source_headers import UNICODE, Source, put, text, tolerant
+from inference.encoding.source_headers import UNICODE, Source, put, quiet, text
 
 MANUFACTURER = "Hounsfield"
 SHORT_STRING = 16  # characters of SH and CS
@@ -57,25 +55,17 @@ def concept(code: Code) -> hd.sr.CodedConcept:
 
 
 def bounded(value: str, length: int = LONG_STRING) -> str:
-    """Text that fits a value of `length`, counted in bytes of UTF-8 (some readers do): no backslash."""
+    """Text that fits a value of `length` bytes of UTF-8 (some readers count so), no backslash."""
     clean = "".join(c if c.isprintable() and c != "\\" else " " for c in value)
     if len(clean.encode()) <= length:
         return clean
     return clean.encode()[: length - 3].decode(errors="ignore").rstrip() + "..."
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The libraries' remarks on single values (names among them) reach neither log nor terminal."""
-    with tolerant(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\.")
-        yield
-
-
 def finish(
     result: Dataset, *, source: Source, provenance: Provenance, order: int, kind: str
 ) -> None:
-    """Give a result of highdicom its identity, equipment, dates and file meta information, in place."""
+    """Give a result of highdicom identity, equipment, dates and file meta information, in place."""
     result.update(source.identity)
     put(result, "StudyInstanceUID", source.study_uid)
     put(result, "SpecificCharacterSet", UNICODE)
@@ -126,7 +116,7 @@ def _scanner(source: Source) -> Iterator[Dataset]:
 
 
 def _model(source: Source, provenance: Provenance) -> Dataset:
-    """The model as processing equipment; its device UID names model, version and configuration (IHE AIR)."""
+    """The model as processing equipment, its device UID naming version and settings (IHE AIR)."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [concept(coding.PROCESSING_EQUIPMENT)]
     put(item, "Manufacturer", MANUFACTURER)

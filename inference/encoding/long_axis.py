@@ -45,7 +45,7 @@ def of_mask(mask: Mask, grid: Planes) -> LongAxis:
 
 
 def point_inside(mask: Mask, grid: Planes) -> Floats:
-    """Patient coordinates, mm, of the centre of the mask's pixel nearest to the middle of its widest slice."""
+    """Patient coordinates, mm, of the mask's pixel nearest to the middle of its widest slice."""
     plane = int(mask.sum(axis=(1, 2)).argmax())
     pixels = np.argwhere(mask[plane])
     middle = ((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()
@@ -54,7 +54,7 @@ def point_inside(mask: Mask, grid: Planes) -> Floats:
 
 
 def _outer_corners(area: Mask) -> Floats:
-    """(row, column) of the corners of the first and last pixel of every row: the farthest two are among them."""
+    """(row, column) of the outer corners of every row: the two farthest apart are among them."""
     rows = np.flatnonzero(area.any(axis=1))
     first = area[rows].argmax(axis=1) - 0.5
     last = area.shape[1] - area[rows, ::-1].argmax(axis=1) - 0.5

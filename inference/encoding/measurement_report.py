@@ -1,8 +1,8 @@
-"""A TID 1500 report that says what was measured, what was not and why, or that nothing was analysed.
+"""A TID 1500 report says what was measured, what was not and why, or that nothing was analysed.
 
-Comprehensive 3D SR (PS3.3 A.35.13): complete, preliminary, unverified, in the source's patient and study,
-with the source and the segmentation as evidence. Its content is made by `report_tree`. A value that is no
-finite number is never encoded: a sentence says so.
+Comprehensive 3D SR (PS3.3 A.35.13): complete, preliminary, unverified, in the source's patient and
+study, with the source and the segmentation as evidence. Its content is made by `report_tree`. A
+value that is no finite number is never encoded: a sentence says so.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,13 +44,13 @@ def encode(
 ) -> Dataset:
     """The report of these findings; from headers alone it can say that a series was not analysed.
 
-    `segmentation` is the object made from the same findings, None when nothing was segmented. Raises
-    EncodingError when segments come without it or without their stack, or when the report does not pass
-    its checks.
+    `segmentation` is the object made from the same findings, None when nothing was segmented.
+    Raises EncodingError when segments come without it or without their stack, or when the report
+    does not pass its checks.
     """
     subject = _subject(source, findings, provenance=provenance, segmentation=segmentation)
-    notes = notes_of(source) if isinstance(source, Stack) else ()
-    with common.quiet():
+    notes = notes_of(source, subject.source) if isinstance(source, Stack) else ()
+    with source_headers.quiet():
         result = _document(tree(subject, findings, notes), findings, subject)
     checks.measurement_report(result, source=subject.source, segmentation=segmentation)
     return result
@@ -65,6 +65,7 @@ def _subject(
 ) -> Subject:
     if (segmentation is None) != (not findings.segments):
         raise EncodingError("a report and its segmentation are made from the same findings")
+    _owned(findings)
     headers = source.headers if isinstance(source, Stack) else source
     grid = planes.of_stack(source) if isinstance(source, Stack) else None
     masks = _masks(source, findings)
@@ -78,11 +79,18 @@ def _subject(
     )
 
 
+def _owned(findings: Findings) -> None:
+    labels = {segment.definition.label for segment in findings.segments}
+    for one in findings.measurements:
+        if one.segment is not None and one.segment not in labels:
+            raise EncodingError(f"a measurement belongs to no segment: {one.segment!r}")
+
+
 def _masks(source: Stack | Sequence[Dataset], findings: Findings) -> dict[str, Mask]:
-    if not findings.segments:
+    if not findings.segments and not findings.measurements:
         return {}
     if not isinstance(source, Stack):
-        raise EncodingError("segments need the stack that they were found in")
+        raise EncodingError("findings need the stack that they were made in")
     volume = source.image.volume
     return {one.definition.label: planes.on_grid(one, volume) for one in findings.segments}
 
@@ -126,7 +134,7 @@ def _coding_schemes(findings: Findings) -> Iterator[CodingSchemeIdentificationIt
 
 
 def _evidence_for_highdicom(subject: Subject) -> Iterator[Dataset]:
-    """Bare headers: highdicom needs one of a class that it knows, and every instance that is referred to."""
+    """Bare headers: one of a class that highdicom knows, and every instance referred to."""
     yield _header(
         subject,
         Reference(

@@ -1,7 +1,8 @@
-"""Every slice of a stack is named by the source instance it came from, and lies exactly where that instance lies.
+"""Every slice of a stack is named by its source instance and lies exactly where that one lies.
 
-Positions are the source's own; one orientation, one pixel spacing and a recomputed distance between slices
-hold for all. A stack whose affine and whose sources disagree is refused: its masks would be misplaced.
+Positions are the source's own; one orientation, one pixel spacing and a recomputed distance
+between slices hold for all. A stack whose affine and sources disagree is refused: its masks would
+be misplaced.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from inference.encoding import Reference
-from inference.encoding.source_headers import number, numbers, reference, tolerant
+from inference.encoding.source_headers import number, numbers, quiet, reference
 from inference.errors import EncodingError
 from inference.findings import Segment
 from inference.series import Source
@@ -26,7 +27,7 @@ POSITION_TOLERANCE = 0.25  # of the distance between slices, and of a pixel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plane:
-    """One slice: its source instance (and frame, counted from 1) and the centre of its first pixel, LPS mm."""
+    """One slice: its source instance, frame (from 1) and the centre of its first pixel, LPS mm."""
 
     reference: Reference
     frame: int | None
@@ -63,14 +64,14 @@ class Planes:
 
 def of_stack(stack: Stack) -> Planes:
     """The planes of a stack. Raises EncodingError when its affine and its sources disagree."""
-    with tolerant():
+    with quiet():
         planes = _of_stack(stack)
     _agree(planes, np.asarray(stack.image.volume.affine, dtype=np.float64))
     return planes
 
 
 def on_grid(segment: Segment, volume: hd.Volume) -> Mask:
-    """The mask in the axes of the volume (flips, permutations and padding undone); boolean, contiguous.
+    """The mask in the axes of the volume: flips, permutations and crops undone; boolean.
 
     Raises EncodingError when it lies on another grid.
     """

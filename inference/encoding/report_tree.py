@@ -1,8 +1,9 @@
 """The content of a report: what was measured where, and in words what was not and why (TID 1500).
 
-Per segment one volumetric group (TID 1411): the segment that it refers to, its measurements, and its long axis
-drawn twice as a path, in the image (viewers go to that slice) and in the patient. What holds for the whole
-image is one more group. Sentences are comments among the qualitative evaluations (TID 1500 row 14).
+Per segment one volumetric group (TID 1411): the segment that it refers to, its measurements, and
+its long axis drawn twice as a path, in the image (OHIF goes to that slice and draws it) and in the
+patient. What holds for the whole image is one more group. Sentences are comments among the
+qualitative evaluations (TID 1500 row 14).
 """
 
 import math
@@ -27,6 +28,9 @@ from inference.findings import Findings, Measurement, Segment, Verdict
 from inference.volume import Stack
 
 SIGNIFICANT_DIGITS = 6
+NO_FRAME_OF_REFERENCE = (
+    "Note: the source has no Frame of Reference UID; positions hold within its series only."
+)
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Group = (
@@ -134,7 +138,7 @@ def _segment_group(
 
 
 def _paths(axis: LongAxis, subject: Subject) -> Iterator[hd.sr.ContentItem]:
-    """The line in its image, so that a viewer goes to that slice and draws it, and in the patient."""
+    """The line in its image, where viewers go to draw it, and in the patient."""
     if subject.grid is None:
         raise EncodingError("a line needs the stack that it lies in")
     plane = subject.grid.planes[axis.plane]
@@ -264,15 +268,13 @@ def _comment(line: str) -> hd.sr.TextContentItem:
 
 def sentences(findings: Findings, provenance: Provenance, notes: Sequence[str]) -> tuple[str, ...]:
     """What a reader must know besides the numbers, most important first."""
-    return tuple(
-        [
-            *(_verdict(findings)),
-            *(f"Not given: {', '.join(one.names)}. {one.reason}" for one in findings.withheld),
-            *(_not_finite(findings)),
-            *(["Not for diagnosis."] if provenance.not_for_diagnosis else []),
-            *(f"Limitation: {limitation}" for limitation in findings.limitations),
-            *notes,
-        ]
+    return (
+        *_verdict(findings),
+        *(f"Not given: {', '.join(one.names)}. {one.reason}" for one in findings.withheld),
+        *_not_finite(findings),
+        *(("Not for diagnosis.",) if provenance.not_for_diagnosis else ()),
+        *(f"Limitation: {limitation}" for limitation in findings.limitations),
+        *notes,
     )
 
 
@@ -288,15 +290,15 @@ def _verdict(findings: Findings) -> Iterator[str]:
 def _not_finite(findings: Findings) -> Iterator[str]:
     for one in findings.measurements:
         if not math.isfinite(one.value):
-            yield (
-                f"Not given: {one.name.meaning}{f' of {one.segment}' if one.segment else ''}. "
-                + ("It could not be computed.")
-            )
+            owner = f" of {one.segment}" if one.segment else ""
+            yield f"Not given: {one.name.meaning}{owner}. It could not be computed."
 
 
-def notes_of(stack: Stack) -> tuple[str, ...]:
+def notes_of(stack: Stack, source: Source) -> tuple[str, ...]:
+    """What was left out of the series, and how its headers were taken."""
     aside = Counter(one.reason for one in stack.set_aside)
     return (
         *(f"Not used: {count} image(s), {reason}." for reason, count in sorted(aside.items())),
         *(f"Note: {note}" for note in stack.notes),
+        *([NO_FRAME_OF_REFERENCE] if source.frame_of_reference_is_ours else []),
     )

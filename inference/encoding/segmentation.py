@@ -1,7 +1,8 @@
 """A BINARY segmentation on the source's grid whose voxels are the finding's, or none at all.
 
-PS3.3 A.51: one segment per structure, SNOMED CT codes, one source reference per frame, no empty frames,
-no overlap (a viewer drops slices of overlapping segments). Every object is checked before it is given.
+PS3.3 A.51: one segment per structure, SNOMED CT codes, one source reference per frame, no empty
+frames, no overlap (OHIF silently drops slices of overlapping segments; a model whose segments
+overlap would need one object per group). Every object is checked before it is given.
 """
 
 import re
@@ -33,8 +34,8 @@ FAR_MM = 1e5
 def encode(stack: Stack, findings: Findings, *, provenance: Provenance) -> Dataset | None:
     """The segmentation of these findings, on the grid of the stack; None when nothing was segmented.
 
-    Raises EncodingError when a mask is empty, overlaps another, lies on another grid, or when the object
-    does not pass its checks.
+    Raises EncodingError when a mask is empty, overlaps another, lies on another grid, or when the
+    object does not pass its checks.
     """
     if not findings.segments:
         return None
@@ -68,7 +69,7 @@ def _segmentation(
     labels: Labels, findings: Findings, *, grid: Planes, source: Source, provenance: Provenance
 ) -> Dataset:
     used = [index for index in range(len(labels)) if labels[index].any()]
-    with common.quiet():
+    with source_headers.quiet():
         result = hd.seg.Segmentation(
             source_images=_sources(grid, source, used),
             pixel_array=_arranged(labels, grid, used),
@@ -111,7 +112,7 @@ def _even(result: Dataset) -> bytes:
 
 
 def _arranged(labels: Labels, grid: Planes, used: Sequence[int]) -> Labels:
-    """The planes as highdicom wants them: those used, or all frames of a multi-frame source in its order."""
+    """As highdicom wants them: the planes used, or all frames of a multi-frame source in order."""
     if grid.number_of_frames is None:
         return labels[list(used)]
     frames: Labels = np.zeros((grid.number_of_frames, grid.rows, grid.columns), dtype=np.uint8)
@@ -124,7 +125,7 @@ def _arranged(labels: Labels, grid: Planes, used: Sequence[int]) -> Labels:
 
 
 def _sources(grid: Planes, source: Source, used: Sequence[int]) -> list[Dataset]:
-    """Headers for highdicom: what it insists on, and no identity (it would quote names in its log)."""
+    """Headers for highdicom: what it insists on, without identity (it would log names)."""
     if grid.number_of_frames is None:
         return [_single_frame(grid, grid.planes[index], source) for index in used]
     return [_multi_frame(grid, source)]
@@ -171,7 +172,7 @@ def _multi_frame(grid: Planes, source: Source) -> Dataset:
 
 
 def _elsewhere(frame: int, grid: Planes) -> tuple[float, ...]:
-    """A place of its own, far away, for a frame outside the stack: highdicom wants one, no result has it."""
+    """A place far away for a frame outside the stack: highdicom wants one, no result has it."""
     right, down = np.reshape(grid.orientation, (2, 3))
     far = FAR_MM + frame * grid.distance
     place = np.asarray(grid.planes[0].position) + far * np.cross(right, down)

@@ -1,11 +1,12 @@
-"""Whatever the source's headers hold, results get one patient, one study, one orientation, in Unicode.
+"""Whatever the source's headers hold, results get one patient and one study, in Unicode.
 
-Real headers lack Type 2 attributes, declare the wrong character set, jitter in their orientation and carry
-wrong spacings. Results take the identity of the first source verbatim (never changed, only decoded), positions
-per slice as given, and one exact orientation. Nothing here touches pixel data or changes its input.
+Real headers lack Type 2 attributes, declare the wrong character set and hold values that no
+library accepts. Results take the identity of the first source, decoded and otherwise unchanged
+(a date, time, age or sex that is none is left out). Nothing here touches pixel data or its input.
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,27 +27,28 @@ TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID",
 )  # fmt: skip
-"""Of the Patient and General Study modules: present, empty when the source lacks them (PS3.3 C.7.1.1, C.7.2.1)."""
+"""Of the Patient and General Study modules: never absent, maybe empty (PS3.3 C.7.1.1, C.7.2.1)."""
 
 IDENTITY = (
     *TYPE_2,
-    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "PatientBirthTime",
-    "OtherPatientIDsSequence", "OtherPatientNames", "EthnicGroup", "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence",
-    "BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization",
-    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
-    "StudyInstanceUID", "StudyDescription", "IssuerOfAccessionNumberSequence", "ProcedureCodeSequence",
+    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID",
+    "PatientBirthTime", "OtherPatientIDsSequence", "OtherPatientNames", "EthnicGroup",
+    "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription",
+    "PatientBreedCodeSequence", "BreedRegistrationSequence", "ResponsiblePerson",
+    "ResponsiblePersonRole", "ResponsibleOrganization", "PatientIdentityRemoved",
+    "DeidentificationMethod", "DeidentificationMethodCodeSequence", "StudyInstanceUID",
+    "StudyDescription", "IssuerOfAccessionNumberSequence", "ProcedureCodeSequence",
     "PhysiciansOfRecord", "PatientAge", "PatientSize", "PatientWeight", "AdmissionID",
     "IssuerOfAdmissionIDSequence", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription",
-    "TimezoneOffsetFromUTC",
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription", "TimezoneOffsetFromUTC",
 )  # fmt: skip
 """What makes a result belong to the same patient and study: copied, decoded, never edited."""
 
 EQUIPMENT = (
-    "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber", "StationName",
-    "InstitutionName", "InstitutionalDepartmentName",
+    "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber",
+    "StationName", "InstitutionName", "InstitutionalDepartmentName",
 )  # fmt: skip
 
 _WELL_FORMED = {
@@ -69,8 +71,8 @@ _MOMENTS = (
 class Source:
     """What every result takes over from the instances it was derived from.
 
-    `identity`: Patient and Study modules; `equipment`: the scanner; `references`: each instance once, in order.
-    `moment`: DICOM date and time of the latest of them, the "now" of every result.
+    `identity`: Patient and Study modules; `equipment`: the scanner; `references`: each instance
+    once, in order; `moment`: DICOM date and time of the latest, the "now" of every result.
     """
 
     identity: Dataset
@@ -95,24 +97,26 @@ def read(datasets: Sequence[Dataset]) -> Source:
     """
     if not datasets:
         raise EncodingError("a result needs at least one source instance")
-    with tolerant():
+    with quiet():
         return _read(datasets)
 
 
 @contextmanager
-def tolerant() -> Iterator[None]:
-    """Headers are taken as they are: pydicom's checks (whose warnings quote values) are off inside."""
-    reading, writing = (
-        config.settings.reading_validation_mode,
-        config.settings.writing_validation_mode,
-    )
-    config.settings.reading_validation_mode = config.IGNORE
-    config.settings.writing_validation_mode = config.IGNORE
+def quiet() -> Iterator[None]:
+    """Headers are taken as they are: no check of single values, whose remarks would quote them.
+
+    Names must reach neither log nor terminal, so pydicom's and highdicom's warnings are off inside.
+    """
+    settings = config.settings
+    reading, writing = settings.reading_validation_mode, settings.writing_validation_mode
+    settings.reading_validation_mode = settings.writing_validation_mode = config.IGNORE
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\.")
+            yield
     finally:
-        config.settings.reading_validation_mode = reading
-        config.settings.writing_validation_mode = writing
+        settings.reading_validation_mode = reading
+        settings.writing_validation_mode = writing
 
 
 def _read(datasets: Sequence[Dataset]) -> Source:
@@ -177,7 +181,7 @@ def number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def put(dataset: Dataset, keyword: str, value: Any) -> None:
-    """Set an element exactly so, without the checks that would refuse (and quote) a source's own value."""
+    """Set an element exactly so, without the checks that would refuse, and quote, the value."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise ValueError(f"no such attribute: {keyword}")
