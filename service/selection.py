@@ -98,7 +98,7 @@ def fault(arrival: SeriesArrival, *, wants: Wanted) -> tuple[int, str]:
         return 2, f"slices {distance:g} mm apart ({limit})"
     if _derived(arrival):
         return 1, "derived or reformatted images"
-    return 0, "images as acquired that the model takes"
+    return 0, "no fault"
 
 
 def _wrong_objects(arrival: SeriesArrival, wants: Wanted) -> str | None:
@@ -143,10 +143,10 @@ def _series_number(arrival: SeriesArrival) -> float:
 def _why_better(
     best: SeriesArrival, other: SeriesArrival, *, wants: Wanted, prefer: Sequence[str]
 ) -> str:
-    """`1.0 mm slices against 5.0 mm slices`: the first thing that tells the two apart."""
+    """The first thing that tells the two apart: `1.0 mm slices against 5.0 mm slices`."""
     (least, good), (more, bad) = (fault(a, wants=wants) for a in (best, other))
     if least != more:
-        return f"{good} against {bad}"
+        return f"{good} against {bad}" if least else bad
     for name in prefer:
         if PREFERENCES[name].measure(best) != PREFERENCES[name].measure(other):
             words: Callable[[SeriesArrival], str] = PREFERENCES[name].words
