@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from socketserver import BaseServer
 from typing import Any, Protocol
 
 from pynetdicom import AE, _config, evt
@@ -196,6 +197,11 @@ class _Server(ThreadedAssociationServer):
             return connection, address
         wrapped = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return wrapped, address
+
+    def shutdown(self) -> None:
+        """Ends `serve_forever` and frees the port."""
+        BaseServer.shutdown(self)  # pynetdicom's own only knows servers that its AE started
+        self.server_close()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Bounds the threads that connections without an association can take."""

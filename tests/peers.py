@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,3 +192,45 @@ def _accept_for_ever(listener: socket.socket, kept: list[socket.socket]) -> None
             kept.append(listener.accept()[0])
         except OSError:  # shut down
             return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """How a DCMTK sender ended: exit code and what it said."""
+
+    code: int
+    output: str
+
+    def statuses(self) -> list[str]:
+        """What each C-STORE response said, in the words of `storescu -v`."""
+        return [
+            line.split("Received Store Response (", 1)[1].rstrip(")")
+            for line in self.output.splitlines()
+            if "Received Store Response (" in line
+        ]
+
+
+def echoscu(port: int, *flags: str) -> Sent:
+    """DCMTK's echoscu, verbose."""
+    return _dcmtk("echoscu", port, ["-v", *flags])
+
+
+def storescu(port: int, files: Sequence[Path], *flags: str, seconds: float = 60) -> Sent:
+    """DCMTK's storescu, verbose. `files` may be folders with `+sd +r`."""
+    return _dcmtk("storescu", port, ["-v", *flags], files, seconds=seconds)
+
+
+def dcmsend(port: int, files: Sequence[Path], *flags: str, seconds: float = 60) -> Sent:
+    """DCMTK's dcmsend, verbose: it proposes what each object needs."""
+    return _dcmtk("dcmsend", port, ["-v", *flags], files, seconds=seconds)
+
+
+def _dcmtk(
+    name: str, port: int, flags: Sequence[str], files: Sequence[Path] = (), *, seconds: float = 60
+) -> Sent:
+    program = debian_program(name, "dcmtk")
+    command = [program, *flags, "127.0.0.1", str(port), *files]
+    ended = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
+    )
+    return Sent(code=ended.returncode, output=ended.stdout.decode("utf-8", "replace"))

@@ -1,0 +1,163 @@
+"""The receive role as a test has it: in this process, or in one of its own to be killed.
+
+receiver.py PORT FOLDER     serves until SIGTERM
+"""
+
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from service.application_entity import ApplicationEntity, Limits
+from service.disk_watermark import DiskWatermark
+from service.storage_scp import StorageSCP
+from storage.catalog import Catalog
+from storage.database import Database, open_database, upgrade
+from storage.instances import InstanceStore
+from storage.records import Instance, SeriesArrival
+from tests.peers import process
+
+LIMITS = Limits(network_timeout=20.0, acse_timeout=5.0)
+
+
+@dataclass
+class Receiver:
+    """A receiver and what it has."""
+
+    port: int
+    root: Path
+    instances: InstanceStore
+    catalog: Catalog
+    database: Database
+    entity: ApplicationEntity | None = None
+    pid: int = 0
+    ended: bool = field(default=False)
+
+    def series(self) -> tuple[SeriesArrival, ...]:
+        """Every series that came."""
+        return self.catalog.ripe_series(datetime.now(UTC) + timedelta(days=1))
+
+    def rows(self) -> list[Instance]:
+        """Every registered instance, conflicts too."""
+        return [row for one in self.series() for row in self.catalog.all_instances(one.series_id)]
+
+    def file(self, row: Instance) -> bytes:
+        """The bytes of a row's file."""
+        return self.instances.path(row.key).read_bytes()
+
+    def kept(self) -> list[Path]:
+        """Every file under `instances/`."""
+        return sorted(p for p in (self.root / "instances").rglob("*") if p.is_file())
+
+    def parts(self) -> list[Path]:
+        """What is under way or was left over."""
+        return sorted((self.root / "incoming").iterdir())
+
+    def quarantined(self) -> list[Path]:
+        """Every file under `quarantine/`."""
+        return sorted((self.root / "quarantine").iterdir())
+
+    def nothing_half(self) -> None:
+        """Asserts that files and rows are the same set, and that nothing is under way."""
+        assert self.parts() == []
+        assert {self.instances.path(row.key) for row in self.rows()} == set(self.kept())
+
+
+@contextmanager
+def receiving(
+    root: Path,
+    *,
+    limits: Limits = LIMITS,
+    store: type[InstanceStore] = InstanceStore,
+    catalogue: type[Catalog] = Catalog,
+    minimum_free_bytes: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **options: Any,
+) -> Iterator[Receiver]:
+    """A receiver in this process; stopped in order at the end."""
+    root.mkdir(parents=True, exist_ok=True)
+    instances, database = store(root), _database(root)
+    catalog = catalogue(database)
+    scp = StorageSCP(
+        instances=instances,
+        catalog=catalog,
+        private_sop_classes=limits.private_sop_classes,
+        clock=lambda: datetime.now(UTC),
+        watermark=DiskWatermark(
+            free_bytes=instances.free_bytes,
+            minimum_free_bytes=minimum_free_bytes,
+            every_seconds=0.0,
+        ),
+        minimum_free_bytes=minimum_free_bytes,
+    )
+    entity = ApplicationEntity(
+        ae_title="HOUNSFIELD",
+        host="127.0.0.1",
+        port=0,
+        service=scp,
+        limits=limits,
+        tls=tls,
+        **options,
+    )
+    entity.start()
+    found = Receiver(entity.port, root, instances, catalog, database, entity)
+    try:
+        yield found
+    finally:
+        entity.stop(grace=2.0)
+        scp.close()
+        database.close()
+
+
+@contextmanager
+def receiving_process(root: Path, port: int) -> Iterator[Receiver]:
+    """A receiver in a process of its own, which the test may kill."""
+    root.mkdir(parents=True, exist_ok=True)
+    database = _database(root)
+    instances = InstanceStore(root)
+    command: list[str | Path] = [sys.executable, "-m", "tests.receiver", str(port), root]
+    try:
+        with process(command, log=root / "receiver.log", port=port) as child:
+            yield Receiver(port, root, instances, Catalog(database), database, pid=child.pid)
+    finally:
+        database.close()
+
+
+def _database(root: Path) -> Database:
+    url = f"sqlite:///{root / 'catalogue.sqlite'}"
+    upgrade(url)
+    return open_database(url)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    port, root = int(sys.argv[1]), Path(sys.argv[2])
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    instances, database = InstanceStore(root), _database(root)
+    scp = StorageSCP(
+        instances=instances,
+        catalog=Catalog(database),
+        minimum_free_bytes=0,
+        private_sop_classes=True,
+        clock=lambda: datetime.now(UTC),
+    )
+    limits = replace(LIMITS, network_timeout=5.0)
+    entity = ApplicationEntity(
+        ae_title="HOUNSFIELD", host="127.0.0.1", port=port, service=scp, limits=limits
+    )
+    entity.start()
+    told.wait()
+    entity.stop(grace=2.0)
+    scp.close()
+    database.close()
+
+
+if __name__ == "__main__":
+    main()
