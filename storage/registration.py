@@ -123,7 +123,7 @@ def _series_row(instance: Instance, studies: Mapping[str, int]) -> dict[str, Any
         "study_id": studies[instance.study_instance_uid],
         "series_instance_uid": instance.series_instance_uid,
         "modality": "".join(instance.header.get("Modality", ())[:1]).replace("\x00", ""),
-        "patient": _patient(instance.header),
+        "patient": patient_key(instance.header),
         "state": SeriesState.RECEIVING,
         "instances": 0,
         "conflicts": 0,
@@ -134,7 +134,7 @@ def _series_row(instance: Instance, studies: Mapping[str, int]) -> dict[str, Any
     }
 
 
-def _patient(header: Header) -> str:
+def patient_key(header: Header) -> str:
     """SHA-256 of patient ID and issuer, so that a patient is recognised without being named."""
     values = [header.get(keyword, ()) for keyword in ("PatientID", "IssuerOfPatientID")]
     if not any(values[0]):
