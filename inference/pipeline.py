@@ -9,12 +9,23 @@ from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from inference import volume
+from inference import features, series, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
+from inference.features import FeatureVector
 from inference.findings import Findings, Verdict
 from inference.models import Model
 from inference.volume import Stack
+
+DESCRIPTIONS = (
+    "Modality",
+    "BodyPartExamined",
+    "StudyDescription",
+    "SeriesDescription",
+    "ProtocolName",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +37,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What came of a series. `objects`: (result kind, data set) in the order of sending."""
+    """What came of a series. `objects`: (result kind, data set) in the order of sending.
 
-    verdict: Verdict
+    `stack` is None when the series could not be read as one.
+    """
+
+    findings: Findings
+    stack: Stack | None
     reason: str | None
     objects: tuple[tuple[str, Dataset], ...] = ()
 
@@ -51,6 +66,17 @@ def analyse(
     return _found(stack, findings, provenance)
 
 
+def describe(stack: Stack, findings: Findings) -> tuple[FeatureVector, ...]:
+    """The feature vectors of an image and what was found in it."""
+    return features.describe(stack.image, findings, header_text(stack.headers))
+
+
+def header_text(headers: Sequence[Dataset]) -> str:
+    """The words in which the scanner described a series; none of them identifies a patient."""
+    found = (series.text(headers[0], keyword) for keyword in DESCRIPTIONS)
+    return " ".join(words for words in found if words)
+
+
 def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis:
     segments = segmentation.encode(stack, findings, provenance=provenance)
     report = measurement_report.encode(
@@ -58,7 +84,8 @@ def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis
     )
     first = () if segments is None else ((segmentation.KIND, segments),)
     return Analysis(
-        verdict=findings.verdict,
+        findings=findings,
+        stack=stack,
         reason=findings.reason,
         objects=(*first, (measurement_report.KIND, report)),
     )
@@ -71,7 +98,8 @@ def _refused(
     options: Options,
 ) -> Analysis:
     """The report of a refusal; a source too odd even for that leaves the reason alone."""
-    analysis = Analysis(verdict=findings.verdict, reason=findings.reason)
+    stack = source if isinstance(source, Stack) else None
+    analysis = Analysis(findings=findings, stack=stack, reason=findings.reason)
     if not options.report_not_analysed:
         return analysis
     try:

@@ -15,11 +15,13 @@ from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.errors import InferenceError
 from inference.models import Model, ModelModule
+from inference.pipeline import Analysis
 from service import kinds, log
 from service.tasks import (
     Analysed,
     Answer,
     Failed,
+    FeatureVector,
     ModelSetup,
     Predecessor,
     Ready,
@@ -85,10 +87,10 @@ class Analyst:
             pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
         )
         return Analysed(
-            verdict=analysis.verdict.value,
+            verdict=analysis.findings.verdict.value,
             reason=analysis.reason,
             objects=tuple(_object(kind, dataset) for kind, dataset in analysis.objects),
-            vectors=(),
+            vectors=_vectors(analysis),
         )
 
     def _model(self, name: str) -> Model:
@@ -147,6 +149,26 @@ def _next(pipe: Connection) -> Task | None:
     except EOFError:
         return None
     return task
+
+
+def _vectors(analysis: Analysis) -> tuple[FeatureVector, ...]:
+    """The feature vectors; an image that cannot be described is delivered all the same."""
+    if analysis.stack is None:
+        return ()
+    try:
+        vectors = pipeline.describe(analysis.stack, analysis.findings)
+    except Exception as error:  # noqa: BLE001  (rim: results matter more than being found by them)
+        log.failure("failure", error, detail="no feature vectors")
+        return ()
+    return tuple(
+        FeatureVector(
+            kind=vector.kind,
+            version=vector.version,
+            dimensions=vector.values.size,
+            data=vector.values.astype("<f4").tobytes(),
+        )
+        for vector in vectors
+    )
 
 
 def _object(kind: str, dataset: Dataset) -> ResultObject:

@@ -8,11 +8,13 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from service import log, processes
+from service.exits import FAILURE
 from service.tasks import Answer, Ready, Setup, Task
 
 START_SECONDS = 300.0  # to import the science and load the models
@@ -124,4 +126,8 @@ def run(pipe: Connection, setup: Setup, parent: int) -> None:
     if setup.memory_bytes is not None:
         processes.limit_memory(setup.memory_bytes)
     log.configure(role="analysis", level=setup.log_level, file=setup.log_file)
-    importlib.import_module("service.analysis").serve(pipe, setup)  # late: only here is it wanted
+    try:
+        importlib.import_module("service.analysis").serve(pipe, setup)  # only here is it wanted
+    except Exception as error:  # noqa: BLE001  (rim: the worker sees the end and starts another)
+        log.failure("failure", error, detail="the child of the worker raised")
+        sys.exit(FAILURE)

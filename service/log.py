@@ -7,11 +7,13 @@ exception: its class and where it was raised, never its text: libraries quote da
 import logging
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -60,6 +62,8 @@ def configure(*, role: str, level: str = "info", file: Path | None = None) -> No
     descriptor = sys.stderr.fileno() if file is None else _open(file)
     _logger = _make(descriptor, role=role, level=level)
     warnings.showwarning = _show_warning
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]
     root.addHandler(_Bridge(level=logging.WARNING))
@@ -106,6 +110,17 @@ def _show_warning(
 ) -> None:
     del message  # may quote a patient's name
     event("warning", category=category.__name__, where=[f"{_short(filename)}:{lineno}"])
+
+
+def _uncaught(
+    _category: type[BaseException], error: BaseException, _trace: TracebackType | None
+) -> None:
+    failure("failure", error, detail="uncaught")
+
+
+def _uncaught_in_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None:
+        failure("failure", ended.exc_value, detail="uncaught in a thread")
 
 
 def _make(descriptor: int, *, role: str, level: str) -> Any:

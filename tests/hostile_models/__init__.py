@@ -1,1 +1,1 @@
-"""Models that misbehave, each in one way: modules of this package as `inference.models` has them."""
+"""Models that misbehave, each in one way, as module files that `inference.models` could have."""

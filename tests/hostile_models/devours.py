@@ -10,6 +10,7 @@ VERSION = "1.0.0"
 
 class Devours:
     def predict(self, image: Image) -> Findings:
+        del image
         taken = []
         while True:
             taken.append(bytearray(64 << 20))

@@ -12,6 +12,7 @@ VERSION = "1.0.0"
 
 class Killed:
     def predict(self, image: Image) -> Findings:
+        del image
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("not reached")
 

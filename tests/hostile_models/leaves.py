@@ -11,6 +11,7 @@ VERSION = "1.0.0"
 
 class Leaves:
     def predict(self, image: Image) -> Findings:
+        del image
         os._exit(3)
 
 

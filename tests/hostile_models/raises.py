@@ -10,6 +10,7 @@ VERSION = "1.0.0"
 
 class Raises:
     def predict(self, image: Image) -> Findings:
+        del image
         raise ValueError("cannot convert 'Zwiebelmann^Ottilie'")
 
 
