@@ -23,8 +23,9 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.tag import Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGExtended12Bit
 
+from inference import jpeg_extended
 from inference.errors import DecodeError, InputRefused
 from inference.series import UNREADABLE, Frame, number, text, value
 
@@ -92,6 +93,8 @@ def _decoder(dataset: Dataset) -> Decoder:
     syntax = None if meta is None else text(meta, "TransferSyntaxUID")
     if syntax is None:
         raise DecodeError("no Transfer Syntax UID is stated")
+    if syntax == JPEGExtended12Bit:
+        jpeg_extended.install()
     try:
         return get_decoder(UID(syntax))
     except NotImplementedError as error:
