@@ -16,11 +16,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from service import log
 from service.stopping import Stop
 from service.worker import Worker
 from storage.overview import Outcome
 from storage.records import JobState, SeriesState
+from tests.logs import logging_to
 from tests.workplace import Workplace, slices
 
 MIB = 1 << 20
@@ -232,15 +232,12 @@ def test_no_patient_identifier_is_in_the_log_of_a_whole_job(
         dataset.OtherPatientIDs = "OLD-4711"
     place.receive(datasets)
     place.close("good", "raises", "hangs")
-    log.configure(role="infer", level="debug", file=file)
-    try:
+    with logging_to(file, role="infer"):
         worker = place.worker(
             "good", "raises", "hangs", deadline_seconds=2, attempts=1, log_file=file
         )
         work(worker, jobs=3)
-        text = file.read_text()
-    finally:
-        log.configure(role="test", level="error")
+    text = file.read_text()
     assert text.count('"event": "job"') == 3
     for identifier in ("Zwiebelmann", "QX-7781", "19371104", "ACC-99812", "OLD-4711", "Ottilie"):
         assert identifier not in text
