@@ -32,3 +32,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make faults CYCLES=100` passes it."""
+    parser.addoption("--fault-cycles", type=int, default=10, help="cycles of SIGKILL and restart")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a cycle of faults, so that a failure names its cycle and both cores are used."""
+    if "cycle" in metafunc.fixturenames:
+        metafunc.parametrize("cycle", range(metafunc.config.getoption("--fault-cycles")))
