@@ -109,10 +109,11 @@ def _result(outcome: Outcome | None) -> str:
 
 
 def _delivery(delivery: Delivery) -> str:
-    kind, state = delivery.result.kind, delivery.state.value
-    tried = f" after {delivery.attempts} attempts" if delivery.last_error else ""
-    error = f": {delivery.last_error}" if delivery.last_error else ""
-    return escape(f"{kind} to {delivery.destination}: {state}{tried}{error}")
+    place = f"{delivery.result.kind} to {delivery.destination}: {delivery.state.value}"
+    if delivery.last_error is None:
+        return escape(place)
+    tried = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
+    return escape(f"{place}, {tried}: {delivery.last_error}")
 
 
 def _uid(uid: str) -> str:
