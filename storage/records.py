@@ -52,9 +52,7 @@ class DeliveryState(StrEnum):
 
     DUE = "due"  # to be sent at or after `due_at`
     SENT = "sent"  # the destination answered Success
-    COMMITTED = (
-        "committed"  # the destination took responsibility (storage commitment, folder fsync)
-    )
+    COMMITTED = "committed"  # the destination took responsibility (storage commitment, fsync)
     FAILED = "failed"  # given up; the last error is stated
     WITHDRAWN = "withdrawn"  # superseded before it was sent
 

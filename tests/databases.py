@@ -1,4 +1,6 @@
-"""The databases of the storage tests: a real SQLite file and a real PostgreSQL server, both empty and upgraded."""
+"""The databases of the storage tests: a real SQLite file and a real PostgreSQL server, both empty
+and upgraded.
+"""
 
 import itertools
 import os

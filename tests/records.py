@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from storage.catalog import Catalog
+from storage.queue import Queue
 from storage.records import (
     Instance,
     Job,
@@ -17,7 +18,6 @@ from storage.records import (
     Vector,
     Verdict,
 )
-from storage.queue import Queue
 
 START = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 TAKERS = {"segmentation": ("pacs",), "measurement_report": ("pacs", "archive")}
@@ -61,7 +61,12 @@ def instance(
 
 
 def arrive(
-    catalog: Catalog, count: int = 3, *, series: str = "1.2.1", study: str = "1.2", at: datetime = START
+    catalog: Catalog,
+    count: int = 3,
+    *,
+    series: str = "1.2.1",
+    study: str = "1.2",
+    at: datetime = START,
 ) -> SeriesArrival:
     """Registers a series and gives it as routing sees it."""
     catalog.register([instance(n, series=series, study=study, at=at) for n in range(1, count + 1)])
@@ -102,7 +107,10 @@ def request(
 def claim(queue: Queue, *, now: datetime = START, seconds: float = 60) -> Job:
     """The next job of any model used here; there must be one."""
     job = queue.claim(
-        worker="worker", models=["lung-ct", "spleen"], now=now, lease_until=now + timedelta(seconds=seconds)
+        worker="worker",
+        models=["lung-ct", "spleen"],
+        now=now,
+        lease_until=now + timedelta(seconds=seconds),
     )
     assert job is not None
     return job

@@ -1,7 +1,7 @@
 """The catalogue's promises, on SQLite and PostgreSQL.
 
-Not covered here: jobs and deliveries (test_storage_queue.py, test_storage_deliveries.py), crashes and several
-processes (test_storage_processes.py), the header scanner that makes the headers.
+Not covered here: jobs and deliveries (test_storage_queue.py, test_storage_deliveries.py), crashes
+and several processes (test_storage_processes.py), the header scanner that makes the headers.
 """
 
 import pytest

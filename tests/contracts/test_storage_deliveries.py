@@ -1,6 +1,7 @@
 """The promises of deliveries: in order, at least once, fenced; on SQLite and PostgreSQL.
 
-Not covered here: destinations themselves (test_destinations.py), when to try again (service/retry.py).
+Not covered here: destinations themselves (test_destinations.py), when to try again
+(service/retry.py).
 """
 
 import pytest

@@ -1,6 +1,8 @@
-"""The promises of jobs: one worker at a time, fenced, complete or not at all; on SQLite and PostgreSQL.
+"""The promises of jobs: one worker at a time, fenced, complete or not at all; on SQLite and
+PostgreSQL.
 
-Not covered here: workers that die and several at once (test_storage_processes.py), when to retry (service/retry.py).
+Not covered here: workers that die and several at once (test_storage_processes.py), when to retry
+(service/retry.py).
 """
 
 import dataclasses
