@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
-        return command(parsed)
+        status = command(parsed)
+        sys.stdout.flush()
     except (ConfigurationError, UsageError) as error:
         return _ended(USAGE, str(error))
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended(FAILURE, str(error))
     except KeyboardInterrupt:
         return _ended(INTERRUPTED, "interrupted")
+    return status
 
 
 def parser() -> Parser:
