@@ -44,7 +44,7 @@ class Provenance:
 
     @property
     def described(self) -> str:
-        """The series description: model, version, "not for diagnosis" unless configured otherwise."""
+        """The series description: model, version, "not for diagnosis" unless it may be used so."""
         suffix = " - not for diagnosis" if self.not_for_diagnosis else ""
         name = f"AI: {self.model_name} {self.model_version}"
         return name[: LONG_STRING - len(suffix)] + suffix

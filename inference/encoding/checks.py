@@ -27,7 +27,7 @@ COORDINATES = ("SCOORD", "SCOORD3D")
 def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source: Source) -> None:
     """Raise EncodingError unless the object says exactly these masks of this source.
 
-    `masks`: one boolean array (slice, row, column) per segment, in the order of the segment numbers.
+    `masks`: a boolean array (slice, row, column) per segment, in the order of their numbers.
     """
     _belongs(result, source)
     _require(
@@ -41,7 +41,7 @@ def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source
 
 
 def measurement_report(result: Dataset, *, source: Source, segmentation: Dataset | None) -> None:
-    """Raise EncodingError unless the report refers to this source and segmentation, nothing else."""
+    """Raise EncodingError unless the report is of this source and segmentation, nothing else."""
     _belongs(result, source)
     known = _sources(source)
     if segmentation is not None:
@@ -112,7 +112,7 @@ def _frames(result: Dataset, masks: Sequence[Mask], grid: Planes) -> None:
 
 
 def _pixels(result: Dataset) -> Iterator[Mask]:
-    """The frames, unpacked here from the bits themselves (PS3.5 8.1.1: first pixel in the lowest bit)."""
+    """The frames, unpacked from the bits themselves (PS3.5 8.1.1: first pixel in the lowest)."""
     packed = np.frombuffer(result.PixelData, dtype=np.uint8)
     size = result.Rows * result.Columns
     for start in range(0, int(result.NumberOfFrames) * size, size):

@@ -32,7 +32,7 @@ FAR_MM = 1e5
 
 
 def encode(stack: Stack, findings: Findings, *, provenance: Provenance) -> Dataset | None:
-    """The segmentation of these findings, on the grid of the stack; None when nothing was segmented.
+    """The segmentation of these findings on the grid of the stack, None when there is none.
 
     Raises EncodingError when a mask is empty, overlaps another, lies on another grid, or when the
     object does not pass its checks.

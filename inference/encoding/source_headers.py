@@ -132,7 +132,7 @@ def _read(datasets: Sequence[Dataset]) -> Source:
     return Source(
         identity=_identity(first),
         equipment=_selected(first, EQUIPMENT),
-        references=tuple(dict.fromkeys(reference(dataset) for dataset in datasets)),
+        references=_references(datasets),
         study_uid=study,
         series_uid=series,
         series_number=int(number(first, "SeriesNumber") or 0),
@@ -144,6 +144,14 @@ def _read(datasets: Sequence[Dataset]) -> Source:
         moment=_latest(datasets),
         series_moment=_moment(first, "SeriesDate", "SeriesTime"),
     )
+
+
+def _references(datasets: Sequence[Dataset]) -> tuple[Reference, ...]:
+    found = dict.fromkeys(reference(dataset) for dataset in datasets)
+    named = tuple(one for one in found if one.sop_class_uid and one.sop_instance_uid)
+    if not named:
+        raise EncodingError("no source instance has a SOP Class and Instance UID")
+    return named
 
 
 def reference(dataset: Dataset) -> Reference:
