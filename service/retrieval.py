@@ -8,7 +8,7 @@ patient are marked.
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,37 +23,35 @@ from storage.vectors import StoredVector, Vectors, as_matrix
 
 Row = NDArray[np.float32]
 Matrix = NDArray[np.float32]
-Likeness = Callable[[Row, Matrix], NDArray[np.float64]]
+Likeness = Callable[[Row, Matrix], NDArray[np.float32]]
 """A query (dimensions,) and candidates (n, dimensions) -> n likenesses from 0 to 1."""
+Explain = Callable[[str, Row, Row], str]
+"""A kind and two of its vectors -> what tells them apart, in words (inference/features.py)."""
 
 OTHER_MODALITY = 0.5  # factor of a score across modalities: their grey values mean other things
 TINY = 1e-12
 
 
-def cosine(query: Row, candidates: Matrix) -> NDArray[np.float64]:
-    """1 for the same direction, 0 for a right angle or worse; two zero vectors are alike."""
-    a, b = query.astype(np.float64), candidates.astype(np.float64)
-    norms = np.linalg.norm(a) * np.linalg.norm(b, axis=1)
-    same_nothing = (np.linalg.norm(b, axis=1) < TINY) & (np.linalg.norm(a) < TINY)
-    return np.where(same_nothing, 1.0, np.clip(b @ a / np.maximum(norms, TINY), 0.0, 1.0))
+def cosine(query: Row, candidates: Matrix) -> NDArray[np.float32]:
+    """1 for the same direction, 0 for a right angle or worse; two zero vectors are alike.
+
+    Of histograms whose square roots are taken it is the Bhattacharyya coefficient.
+    """
+    length, lengths = np.linalg.norm(query), np.linalg.norm(candidates, axis=1)
+    both_empty = (length < TINY) & (lengths < TINY)
+    directions = candidates / np.maximum(lengths, TINY)[:, np.newaxis]
+    angles = np.clip(directions @ (query / np.maximum(length, TINY)), 0.0, 1.0)
+    return np.where(both_empty, 1.0, angles).astype(np.float32)
 
 
-def overlap(query: Row, candidates: Matrix) -> NDArray[np.float64]:
-    """The shared part of two histograms: 1 for equal ones, 0 for those with no bin in common."""
-    a, b = query.astype(np.float64), candidates.astype(np.float64)
-    both = np.maximum(a, b).sum(axis=1)
-    shared = np.minimum(a, b).sum(axis=1)
-    return np.where(both < TINY, 1.0, np.clip(shared / np.maximum(both, TINY), 0.0, 1.0))
-
-
-def agreement(query: Row, candidates: Matrix) -> NDArray[np.float64]:
-    """For measurements of any unit: the mean over all of 1 minus the relative difference."""
-    a, b = query.astype(np.float64), candidates.astype(np.float64)
-    size = np.maximum(np.abs(a), np.abs(b))
-    difference = np.abs(a - b) / np.maximum(size, TINY)
-    alike = np.clip(1.0 - np.where(size < TINY, 0.0, difference), 0.0, 1.0)
-    mean: NDArray[np.float64] = alike.mean(axis=1)
-    return mean
+def agreement(query: Row, candidates: Matrix) -> NDArray[np.float32]:
+    """For measurements of any unit: 1 minus the relative difference, over those either has."""
+    size = np.maximum(np.abs(query), np.abs(candidates))
+    either = size > TINY
+    difference = np.abs(query - candidates) / np.where(either, size, 1.0)
+    alike = np.where(either, np.clip(1.0 - difference, 0.0, 1.0), 0.0).sum(axis=1)
+    count = either.sum(axis=1)
+    return np.where(count > 0, alike / np.maximum(count, 1), 1.0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +64,13 @@ class Aspect:
 
 
 ASPECTS: Mapping[str, Aspect] = {
-    "histogram": Aspect(words="grey values", weight=0.25, likeness=overlap),
-    "edge": Aspect(words="edges", weight=0.2, likeness=overlap),
+    "intensity": Aspect(words="grey values", weight=0.25, likeness=cosine),
+    "edges": Aspect(words="outlines", weight=0.2, likeness=cosine),
     "texture": Aspect(words="texture", weight=0.2, likeness=agreement),
     "shape": Aspect(words="shape and measurements", weight=0.25, likeness=agreement),
-    "text": Aspect(words="description of the series", weight=0.1, likeness=cosine),
+    "header": Aspect(words="description", weight=0.1, likeness=cosine),
 }
+"""The kinds of inference/features.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,81 +103,110 @@ class Neighbour:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """A stored series against one query: kind -> (likeness, row of the corpus)."""
+
+    query: Query
+    stored: StoredVector
+    alike: Mapping[str, tuple[float, int]]
+
+    @property
+    def score(self) -> float:
+        """The weighted mean over the query's kinds; what the series lacks counts as unlike."""
+        weights = {each.kind: aspect(each.kind).weight for each in self.query.vectors}
+        mean = sum(weights[kind] * value for kind, (value, _) in self.alike.items())
+        factor = 1.0 if self.stored.modality == self.query.modality else OTHER_MODALITY
+        return factor * mean / sum(weights.values())
+
+
 def neighbours(
-    queries: Sequence[Query], corpora: Mapping[tuple[str, str], Corpus], *, count: int
+    queries: Sequence[Query],
+    corpora: Mapping[tuple[str, str], Corpus],
+    *,
+    count: int,
+    explain: Explain,
 ) -> tuple[Neighbour, ...]:
     """The `count` studies most like any of the queries, best first; equal scores by UID."""
-    best: dict[str, Neighbour] = {}
-    for query in queries:
-        for found in _compared(query, corpora):
-            known = best.get(found.study_instance_uid)
-            if known is None or found.score > known.score:
-                best[found.study_instance_uid] = found
-    for query in queries:
-        best.pop(query.study_instance_uid, None)
-    ranked = sorted(best.values(), key=lambda each: (-each.score, each.study_instance_uid))
-    return tuple(ranked[:count])
+    own = {query.study_instance_uid for query in queries}
+    best: dict[str, tuple[float, _Match]] = {}
+    for match in (match for query in queries for match in _matches(query, corpora)):
+        study, score = match.stored.study_instance_uid, match.score
+        if study not in own and (study not in best or score > best[study][0]):
+            best[study] = score, match
+    ranked = sorted(best.items(), key=lambda each: (-each[1][0], each[0]))
+    return tuple(_neighbour(match, corpora, explain) for _, (_, match) in ranked[:count])
 
 
 def aspect(kind: str) -> Aspect:
-    """How vectors of a kind are compared: "texture.x" as "texture", an unknown kind by cosine."""
-    known = ASPECTS.get(kind.split(".")[0])
-    return known or Aspect(words=kind.replace("_", " "), weight=0.1, likeness=cosine)
+    """How vectors of a kind are compared; those of an unknown kind by cosine."""
+    unknown = Aspect(words=kind.replace("_", " "), weight=0.1, likeness=cosine)
+    return ASPECTS.get(kind, unknown)
 
 
-def _compared(query: Query, corpora: Mapping[tuple[str, str], Corpus]) -> Iterable[Neighbour]:
-    """Every stored series as a neighbour of one query."""
+def _matches(query: Query, corpora: Mapping[tuple[str, str], Corpus]) -> Iterator[_Match]:
+    """Every stored series against one query."""
     series: dict[int, StoredVector] = {}
-    likenesses: defaultdict[int, dict[str, float]] = defaultdict(dict)
+    alike: defaultdict[int, dict[str, tuple[float, int]]] = defaultdict(dict)
     for vector in query.vectors:
         corpus = corpora[vector.kind, vector.version]
         if not corpus.stored:
             continue
-        values = aspect(vector.kind).likeness(as_matrix([vector])[0], corpus.matrix)
-        values = np.nan_to_num(values, nan=0.0)  # a vector that is not finite is like no other
-        for stored, value in zip(corpus.stored, values, strict=True):
+        values = _likenesses(vector, corpus)
+        for row, stored in enumerate(corpus.stored):
             series[stored.series_id] = stored
-            likenesses[stored.series_id][vector.kind] = float(value)
-    kinds = [vector.kind for vector in query.vectors]
-    return (
-        _neighbour(query, stored, kinds, likenesses[series_id])
-        for series_id, stored in series.items()
-    )
+            alike[stored.series_id][vector.kind] = float(values[row]), row
+    for series_id, stored in series.items():
+        yield _Match(query=query, stored=stored, alike=alike[series_id])
+
+
+def _likenesses(vector: Vector, corpus: Corpus) -> NDArray[np.float32]:
+    """Of each stored vector to one; what is not finite is like no other."""
+    query = as_matrix([vector])[0]
+    finite = np.isfinite(corpus.matrix).all(axis=1) & np.isfinite(query).all()
+    values = aspect(vector.kind).likeness(np.nan_to_num(query), np.nan_to_num(corpus.matrix))
+    return np.where(finite, values, np.float32(0.0))
 
 
 def _neighbour(
-    query: Query, stored: StoredVector, kinds: Sequence[str], likeness: Mapping[str, float]
+    match: _Match, corpora: Mapping[tuple[str, str], Corpus], explain: Explain
 ) -> Neighbour:
-    """What a candidate lacks counts as unlike."""
-    weights = {kind: aspect(kind).weight for kind in kinds}
-    score = sum(weights[kind] * likeness.get(kind, 0.0) for kind in kinds) / sum(weights.values())
-    other = stored.modality != query.modality
+    stored, query = match.stored, match.query
     same_patient = bool(query.patient) and stored.patient == query.patient
-    marks = [
-        *(["another study of the same patient"] if same_patient else []),
-        *([f"another modality: {stored.modality}"] if other else []),
-    ]
+    marks = []
+    if same_patient:
+        marks.append("another study of the same patient")
+    if stored.modality != query.modality:
+        marks.append(f"another modality: {stored.modality}")
     return Neighbour(
         study_instance_uid=stored.study_instance_uid,
         series_instance_uid=stored.series_instance_uid,
         modality=stored.modality,
-        score=round(score * (OTHER_MODALITY if other else 1.0), 4),
+        score=round(match.score, 4),
         same_patient=same_patient,
-        reasons=(*marks, *_reasons(kinds, weights, likeness)),
+        reasons=(*marks, *_reasons(match, corpora, explain)),
     )
 
 
 def _reasons(
-    kinds: Sequence[str], weights: Mapping[str, float], likeness: Mapping[str, float]
-) -> list[str]:
-    """One for each kind, what counts most for the score first, what is missing last."""
-    compared = sorted(likeness, key=lambda kind: (-weights[kind] * likeness[kind], kind))
-    said = [
-        f"{aspect(kind).words}: {degree(likeness[kind])} ({likeness[kind]:.2f})"
-        for kind in compared
-    ]
-    missing = [kind for kind in kinds if kind not in likeness]
-    return said + [f"{aspect(kind).words}: not known of this series" for kind in missing]
+    match: _Match, corpora: Mapping[tuple[str, str], Corpus], explain: Explain
+) -> Iterator[str]:
+    """One for each kind; what counts most for the score comes first, what is missing last."""
+
+    def part(vector: Vector) -> float:
+        return -aspect(vector.kind).weight * match.alike.get(vector.kind, (-1.0, 0))[0]
+
+    for vector in sorted(match.query.vectors, key=part):
+        words = aspect(vector.kind).words
+        if vector.kind not in match.alike:
+            yield f"{words}: not known of this series"
+            continue
+        likeness, row = match.alike[vector.kind]
+        said = f"{words}: {degree(likeness)} ({likeness:.2f})"
+        if vector.kind in ASPECTS and likeness < 1.0:
+            other = corpora[vector.kind, vector.version].matrix[row]
+            said += f", {explain(vector.kind, as_matrix([vector])[0], other)}"
+        yield said
 
 
 def degree(likeness: float) -> str:
@@ -205,7 +233,9 @@ def print_similar(
         corpora = {kind: Corpus(*vectors.matrix(*kind)) for kind in kinds}
     finally:
         database.close()
-    found = neighbours(queries, corpora, count=count)
+    from inference.features import explain  # loads scikit-image: only when asked for
+
+    found = neighbours(queries, corpora, count=count, explain=explain)
     if as_json:
         sys.stdout.write(json.dumps([_element(each) for each in found], indent=2) + "\n")
     else:

@@ -18,7 +18,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
   border-bottom: 1px solid #d5dbe1; }
 th { font-weight: 600; color: #556473; }
-code { font-size: .85em; overflow-wrap: anywhere; }
+code { display: inline-block; font-size: .85em; min-width: 13rem; overflow-wrap: anywhere; }
 .bad { color: #a4161a; } .good { color: #1b6e3c; }
 """
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
