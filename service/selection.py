@@ -16,6 +16,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4, its multi-frame
 NO_IMAGES = frozenset(
     {"SR", "KO", "PR", "SEG", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "FID", "AU", "ECG", "DOC"}
 )
+GREY = frozenset({"CT", "MR", "PT", "NM"})
 REFORMATTED = ("MPR", "MIP", "MINIP", "MNIP", "VRT", "CPR", "REFORMAT", "PROJECTION", "VOLREN")
 FAR = float("inf")
 
@@ -110,9 +111,17 @@ def _wrong_objects(arrival: SeriesArrival, wants: Wanted) -> str | None:
         return f"{arrival.modality or 'no stated modality'}, not {' or '.join(wants.modalities)}"
     if "LOCALIZER" in kinds:
         return "a localizer"
-    if sop_class.startswith(SECONDARY_CAPTURE) and sop_class[len(SECONDARY_CAPTURE) :][:1] in ".":
+    if f"{sop_class}.".startswith(f"{SECONDARY_CAPTURE}."):
         return "secondary captures"
+    if "SCREEN SAVE" in kinds or _coloured(arrival):
+        return "pictures of a screen"
     return None
+
+
+def _coloured(arrival: SeriesArrival) -> bool:
+    """Whether a scanner that measures grey values gives colours: a rendering or a report."""
+    photometric = attributes.text(arrival, "PhotometricInterpretation") or "MONOCHROME2"
+    return arrival.modality in GREY and not photometric.upper().startswith("MONOCHROME")
 
 
 def _too_few(arrival: SeriesArrival, minimum: int) -> str | None:

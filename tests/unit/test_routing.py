@@ -203,6 +203,8 @@ REFORMAT = arrival(
 AXIAL_MIP = arrival(7, ImageType=("DERIVED", "PRIMARY", "MIP"))
 DOSE_REPORT = arrival(8, modality="SR", instances=1, ImageType="")
 DOSE_PAGE = arrival(9, instances=30, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+SCREEN = arrival(10, ImageType=("DERIVED", "SECONDARY", "SCREEN SAVE"))
+RENDERING = arrival(11, PhotometricInterpretation="RGB")
 CHEST = [
     SCOUT,
     THIN_SOFT,
@@ -213,6 +215,8 @@ CHEST = [
     AXIAL_MIP,
     DOSE_REPORT,
     DOSE_PAGE,
+    SCREEN,
+    RENDERING,
 ]
 
 
@@ -221,7 +225,7 @@ def test_a_chest_ct_gives_one_job_from_the_right_series() -> None:
     assert reason == (
         "route 'chest': chosen: soft kernel B31f against sharp kernel B70f in series 3; "
         "1.0 mm slices against 5.0 mm slices in series 4 and series 5; derived or reformatted "
-        "images in series 7; slices that are not axial in series 6; 2 set aside"
+        "images in series 7; slices that are not axial in series 6; 4 set aside"
     )
     chosen = 'series 2 "Thorax 1.0 B31f" was chosen: '
     assert others == {
@@ -232,6 +236,8 @@ def test_a_chest_ct_gives_one_job_from_the_right_series() -> None:
         6: f"{chosen}slices that are not axial here",
         7: f"{chosen}derived or reformatted images here",
         9: "set aside: secondary captures",
+        10: "set aside: pictures of a screen",
+        11: "set aside: pictures of a screen",
     }
 
 
