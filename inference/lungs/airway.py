@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.lungs.grid import Blocks, Densities, Mask, Spacing, deeper, within
+from inference.blocks import Blocks, Densities, Spacing
+from inference.lungs.morphology import Mask, deeper, within
 
 LUMEN_HU = -880
 SECTION_MM2 = (40.0, 900.0)

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.lungs.grid import Densities, Mask, Spacing, largest
+from inference.blocks import Densities, Spacing
+from inference.lungs.morphology import Mask, largest
 
 TISSUE_HU = -500  # Hu et al.: between lung and soft tissue
 AIR_HU = -400

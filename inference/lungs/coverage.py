@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.lungs.grid import Mask, Spacing
+from inference.blocks import Spacing
+from inference.lungs.morphology import Mask
 from inference.lungs.separation import Labels
 
 ENHANCED_HU = 150

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inference.blocks import Blocks, Densities, Shape, Spacing, blocks, pool
 from inference.lungs import airway
 from inference.lungs.body import body, enclosed_air
-from inference.lungs.grid import Blocks, Densities, Mask, Shape, Spacing, blocks, pool, within
+from inference.lungs.morphology import Mask, within
 from inference.lungs.separation import Labels, sides, smoothed, without_gas
 
 AIRWAY = 3
+CELL_MM = 2.0
+DENSITY_RANGE = (-1024, 200)  # HU; bright bone and contrast must not pull a block's mean
 WALL_MM = 2.0
 LUNG_EDGE_HU = -400
 
@@ -30,8 +33,8 @@ class Anatomy:
 def segment(hu: NDArray[np.generic], spacing: Spacing) -> Anatomy:
     """Segment one chest; axes (towards head, back, left), `spacing` in mm along them."""
     shape: Shape = (hu.shape[0], hu.shape[1], hu.shape[2])
-    grid = blocks(shape, spacing)
-    coarse = pool(hu, grid)
+    grid = blocks(shape, spacing, cell_mm=CELL_MM)
+    coarse = pool(hu, grid, limits=DENSITY_RANGE)
     inside = body(coarse, grid.spacing)
     air = enclosed_air(coarse, inside)
     lung_air = without_gas(coarse, air, grid.spacing)

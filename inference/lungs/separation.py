@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from inference.lungs.grid import Densities, Mask, Spacing, bounding_box, within
+from inference.blocks import Densities, Spacing
+from inference.lungs.morphology import Mask, bounding_box, within
 
 Labels = NDArray[np.uint8]
 RIGHT, LEFT = 1, 2

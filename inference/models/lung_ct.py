@@ -61,6 +61,7 @@ SEGMENTS = (RIGHT_LUNG, LEFT_LUNG, TRACHEA)
 DEFINITIONS = {RIGHT: RIGHT_LUNG, LEFT: LEFT_LUNG, AIRWAY: TRACHEA}
 
 NAMES = {RIGHT: "right lung", LEFT: "left lung"}
+PARTS = {"lowest": "lowest recesses are", "highest": "apex is"}
 QUANTITIES = ("Volume", "Mean density", "LAA-950", "Perc15")
 BOTH = ("Volume", "LAA-950", "Perc15")
 LUNGS_INDICES = (LUNGS_LOW_ATTENUATION_AREA_950, LUNGS_ATTENUATION_PERCENTILE_15)
@@ -224,7 +225,7 @@ def _limitations(
 ) -> tuple[str, ...]:
     touched = [
         f"The {NAMES[side]} reaches the {cover.where} slice ({cover.cut:.0%} of its largest "
-        "cross-section): what lies beyond is missing, and its volume is too small by that."
+        f"cross-section): its {PARTS[cover.where]} missing, and its volume is too small by that."
         for side, cover in covered.items()
         if 0 < cover.cut <= CUT_SHARE
     ]

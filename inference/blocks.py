@@ -1,6 +1,6 @@
 """A coarse grid whose cells are whole blocks of voxels: pooled without interpolation.
 
-Going down and back again never moves a voxel.
+Going down and back again never moves a voxel. Memory beside the input: one slab of a coarse slice.
 """
 
 from dataclasses import dataclass
@@ -8,17 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
-Mask = NDArray[np.bool_]
 Densities = NDArray[np.float32]
 
 Cell = TypeVar("Cell", bound=np.generic)
-
-CELL_MM = 2.0
-DENSITY_RANGE = (-1024, 200)  # HU; bright bone and contrast must not pull a block's mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +42,9 @@ class Blocks:
         return np.repeat(rows, self.factors[2], axis=1)[:, : self.fine[2]]
 
 
-def blocks(shape: Shape, spacing: Spacing) -> Blocks:
-    """Blocks of about CELL_MM; an axis that is coarser stays as it is."""
-    factors = [max(1, round(CELL_MM / step)) for step in spacing]
+def blocks(shape: Shape, spacing: Spacing, *, cell_mm: float) -> Blocks:
+    """Blocks of about `cell_mm`; an axis that is coarser stays as it is."""
+    factors = [max(1, round(cell_mm / step)) for step in spacing]
     return Blocks(
         fine=shape,
         factors=(factors[0], factors[1], factors[2]),
@@ -61,8 +56,8 @@ def blocks(shape: Shape, spacing: Spacing) -> Blocks:
     )
 
 
-def pool(hu: NDArray[np.generic], grid: Blocks) -> Densities:
-    """Mean density of each block; the last block of an axis may be smaller."""
+def pool(values: NDArray[np.generic], grid: Blocks, *, limits: tuple[float, float]) -> Densities:
+    """Mean of each block of the values clipped to `limits`; an axis' last block may be smaller."""
     starts = [
         np.arange(0, size, factor) for size, factor in zip(grid.fine, grid.factors, strict=True)
     ]
@@ -72,43 +67,7 @@ def pool(hu: NDArray[np.generic], grid: Blocks) -> Densities:
     weights = sizes[1][:, None] * sizes[2][None, :]
     coarse = np.empty([len(s) for s in starts], np.float32)
     for cell, depth in enumerate(sizes[0]):
-        slab = np.clip(hu[grid.slices(cell)], *DENSITY_RANGE).sum(axis=0, dtype=np.float32)
+        slab = np.clip(values[grid.slices(cell)], *limits).sum(axis=0, dtype=np.float32)
         rows = np.add.reduceat(slab, starts[1], axis=0)
         coarse[cell] = np.add.reduceat(rows, starts[2], axis=1) / (weights * depth)
     return coarse
-
-
-def within(mask: Mask, distance_mm: float, spacing: Spacing) -> Mask:
-    """Everything at most `distance_mm` from the mask (dilation by a ball)."""
-    if not mask.any():
-        return mask.copy()
-    near: Mask = ndimage.distance_transform_edt(~mask, sampling=spacing) <= distance_mm
-    return near
-
-
-def deeper(mask: Mask, distance_mm: float, spacing: Spacing) -> Mask:
-    """The part of the mask more than `distance_mm` from its outside (erosion by a ball)."""
-    if mask.all():
-        return mask.copy()
-    deep: Mask = ndimage.distance_transform_edt(mask, sampling=spacing) > distance_mm
-    return deep
-
-
-def largest(mask: Mask) -> Mask:
-    """The largest 6-connected component; empty stays empty."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    component: Mask = labels == int(sizes.argmax())
-    return component
-
-
-def bounding_box(mask: Mask, margin: tuple[int, int, int]) -> tuple[slice, ...]:
-    """The smallest box around the mask, widened by `margin` cells, inside the grid."""
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(
-        slice(max(0, part.start - extra), min(size, part.stop + extra))
-        for part, extra, size in zip(found, margin, mask.shape, strict=True)
-    )
