@@ -1,4 +1,4 @@
-"""Codes: no code with two meanings, no meaning with two codes, all as pydicom's dictionaries have them.
+"""Codes: each has one meaning, the one that the dictionaries give it.
 
 Not covered: the codes of models' segments (their own tests).
 """

@@ -1,4 +1,4 @@
-"""Sources with missing, odd and foreign headers: results are encoded, whole, and of the same patient.
+"""Sources with missing, odd and foreign headers: results are whole, and of the same patient.
 
 Not covered: sources that cannot be read as a volume (tests of volume and series).
 """

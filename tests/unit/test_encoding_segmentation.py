@@ -1,8 +1,9 @@
-"""Segmentations: voxels, references, codes, refusals, repeatability, read back without our own code.
+"""Segmentations: voxels, references, codes, refusals; read back without our own code.
 
 Not covered: what validators and viewers say (tests/conformance), real series (there too).
 """
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.volumes import orientations
 
 
 def read_back(seg: Dataset, datasets: list[Dataset]) -> dict[str, NDArray[np.bool_]]:
-    """Masks by label, on the data sets in their order: pydicom's frames, placed by their references."""
+    """Masks by label on the data sets in order: pydicom's frames, placed by their references."""
     frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
     places = {dataset.SOPInstanceUID: index for index, dataset in enumerate(datasets)}
     labels = {segment.SegmentNumber: segment.SegmentLabel for segment in seg.SegmentSequence}
@@ -80,9 +81,7 @@ def test_the_voxels_read_back_are_the_finding_s(
 
 def dcmread_bytes(result: Dataset) -> Dataset:
     """The object as another program would get it."""
-    from io import BytesIO
-
-    return dcmread(BytesIO(to_bytes(result)))
+    return dcmread(io.BytesIO(to_bytes(result)))
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +160,10 @@ def with_masks(stack: Stack, *masks: NDArray[np.bool_]) -> Findings:
 
 
 def test_an_empty_mask_is_refused(stack: Stack) -> None:
-    empty = np.zeros(stack.image.volume.spatial_shape, np.bool_)
+    empty = stack.image.volume.with_array(np.zeros(stack.image.volume.spatial_shape, np.bool_))
+    segment = Segment(definition=encoded.RIGHT, mask=empty)
+    bad = replace(encoded.findings(stack), segments=(segment,))
     with pytest.raises(EncodingError, match="'Right lung' is empty"):
-        bad = replace(
-            encoded.findings(stack),
-            segments=(
-                Segment(definition=encoded.RIGHT, mask=stack.image.volume.with_array(empty)),
-            ),
-        )
         segmentation.encode(stack, bad, provenance=encoded.PROVENANCE)
 
 

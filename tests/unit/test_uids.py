@@ -1,4 +1,7 @@
-"""UIDs: valid, repeatable, different whenever an input differs. Not covered: their use in objects."""
+"""UIDs: valid, repeatable, different whenever an input differs.
+
+Not covered: their use in objects.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
