@@ -30,6 +30,8 @@ from service.presentation_contexts import VERIFICATION, Policy, accepted
 
 LARGEST_PDU = 4 << 20  # bytes; more is no PDU of a working peer
 HANDSHAKE_SECONDS = 5.0
+LINGER_SECONDS = 0.5
+AWAITING_CLOSE = "Sta13"  # of the state machine (PS3.8 Table 9-10)
 LOCAL_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)  # transient, presentation related (PS3.8 Table 9-21)
 
 
@@ -363,6 +365,8 @@ class _Socket(AssociationSocket):
         """`nr_bytes`, or fewer when the peer closed; `OSError` when it is broken or too slow."""
         if nr_bytes > LARGEST_PDU:
             raise OSError(f"a PDU of {nr_bytes} bytes")
+        if self.socket is not None and self._is_ending():
+            self.socket.settimeout(LINGER_SECONDS)
         buffer = bytearray(nr_bytes)
         view = memoryview(buffer)
         filled = 0
@@ -371,4 +375,14 @@ class _Socket(AssociationSocket):
             if not read:
                 return buffer[:filled]
             filled += read
+        self._acknowledge()
         return buffer
+
+    def _is_ending(self) -> bool:
+        """Whether only the peer's close is awaited: what still comes is no PDU that matters."""
+        return bool(self.assoc.dul.state_machine.current_state == AWAITING_CLOSE)
+
+    def _acknowledge(self) -> None:
+        """At once: a peer with Nagle's algorithm waits for it with the second half of a request."""
+        if self.socket is not None and hasattr(socket, "TCP_QUICKACK"):
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

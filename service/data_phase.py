@@ -1,29 +1,25 @@
 """A data set passes through, fragment by fragment; C-STORE requests are answered in order.
 
 Stands in for pynetdicom's DIMSE provider of an association; every other message is handled by that
-one. What breaks the protocol raises, upon which pynetdicom aborts the association.
+one. A peer that breaks the protocol is aborted.
 """
 
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, Protocol
+from typing import Protocol
 
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import decode
 from pynetdicom.pdu_primitives import P_DATA
 
+from service import command_set, log
+from service.command_set import CommandSet, CommandSetError
 from service.dimse_status import Answer
 
-C_STORE_RQ = 0x0001
-NO_DATA_SET = 0x0101
 LARGEST_COMMAND = 64 << 10  # bytes; a command set has a few hundred
 LARGEST_IDENTIFIER = 16 << 20  # bytes of a data set that is not stored (a query, an action)
 
-_LONGEST_UID = 64
+INVALID_PDU = "Evt19"  # of the state machine: abort (PS3.8 9.2.1)
+
 _COMMAND, _LAST = 0x01, 0x02  # bits of the message control header (PS3.8 E.2)
 
 
@@ -67,14 +63,22 @@ class DataPhase(DIMSEServiceProvider):
         super().__init__(association)
         self._session = session
         self._command = bytearray()
-        self._request: Dataset | None = None
+        self._request: CommandSet | None = None
         self._operation: StoreOperation | None = None
         self._other_bytes = 0
+        self._broken = False
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """One P-DATA-TF: one or more presentation data values."""
-        for context_id, value in primitive.presentation_data_value_list:
-            self._receive(context_id, memoryview(value))
+        if self._broken:
+            return
+        try:
+            for context_id, value in primitive.presentation_data_value_list:
+                self._receive(context_id, memoryview(value))
+        except (ProtocolError, CommandSetError) as problem:
+            self._broken = True
+            log.failure("failure", problem, detail=str(problem))
+            self.dul.event_queue.put(INVALID_PDU)
 
     def discard(self) -> None:
         """The association is over: what was on its way is not kept."""
@@ -83,6 +87,8 @@ class DataPhase(DIMSEServiceProvider):
             self._operation = None
 
     def _receive(self, context_id: int, value: memoryview) -> None:
+        if not value:
+            raise ProtocolError("a presentation data value without a control header")
         control, fragment = value[0], value[1:]
         last = bool(control & _LAST)
         if control & _COMMAND:
@@ -104,19 +110,20 @@ class DataPhase(DIMSEServiceProvider):
             self._begin(context_id, whole)
 
     def _begin(self, context_id: int, whole: bytes) -> None:
-        command = decode(BytesIO(whole), is_implicit_vr=True, is_little_endian=True)
-        if command.get("CommandField") != C_STORE_RQ:
+        command = command_set.parse(whole)
+        if command_set.integer(command, command_set.COMMAND_FIELD) != command_set.C_STORE_RQ:
             self._other_bytes = 0
             self._receive_other(context_id, memoryview(bytes([_COMMAND | _LAST]) + whole))
             return
         request = StoreRequest(
-            sop_class_uid=_text(command, "AffectedSOPClassUID"),
-            sop_instance_uid=_text(command, "AffectedSOPInstanceUID"),
+            sop_class_uid=command_set.text(command, command_set.AFFECTED_SOP_CLASS_UID),
+            sop_instance_uid=command_set.text(command, command_set.AFFECTED_SOP_INSTANCE_UID),
             transfer_syntax_uid=self._transfer_syntax(context_id),
         )
         self._request = command
         self._operation = self._session.store(request)
-        if command.get("CommandDataSetType") == NO_DATA_SET:
+        data_set = command_set.integer(command, command_set.COMMAND_DATA_SET_TYPE)
+        if data_set == command_set.NO_DATA_SET:
             self._end(context_id)
 
     def _receive_data_set(self, context_id: int, fragment: memoryview, *, last: bool) -> None:
@@ -131,15 +138,14 @@ class DataPhase(DIMSEServiceProvider):
             return
         answer = operation.finish()
         self._operation, self._request = None, None
-        self.send_msg(_response(request, answer), context_id)
+        response = command_set.store_response(request, answer.status, answer.comment)
+        self.dul.send_pdu(_p_data(context_id, bytes([_COMMAND | _LAST]) + response))
 
     def _receive_other(self, context_id: int, value: memoryview) -> None:
         self._other_bytes += len(value)
         if self._other_bytes > LARGEST_IDENTIFIER:
             raise ProtocolError("an identifier without an end")
-        single = P_DATA()
-        single.presentation_data_value_list = [[context_id, bytes(value)]]  # type: ignore[list-item]
-        super().receive_primitive(single)
+        super().receive_primitive(_p_data(context_id, bytes(value)))
 
     def _transfer_syntax(self, context_id: int) -> str:
         for context in self.assoc.accepted_contexts:
@@ -148,22 +154,7 @@ class DataPhase(DIMSEServiceProvider):
         raise ProtocolError(f"presentation context {context_id} was not accepted")
 
 
-def _text(command: Dataset, keyword: str) -> str:
-    value: Any = command.get(keyword)
-    return "" if value is None else str(value).strip(" \0")
-
-
-def _response(request: Dataset, answer: Answer) -> C_STORE:
-    response = C_STORE()
-    response.MessageIDBeingRespondedTo = request.MessageID
-    response.AffectedSOPClassUID = _echoed(_text(request, "AffectedSOPClassUID"))
-    response.AffectedSOPInstanceUID = _echoed(_text(request, "AffectedSOPInstanceUID"))
-    response.Status = answer.status
-    if answer.comment:
-        response.ErrorComment = answer.comment  # type: ignore[assignment]  # typed as None there
-    return response
-
-
-def _echoed(uid: str) -> UID | None:
-    """A UID of the request for its response, if it can be sent."""
-    return UID(uid) if 0 < len(uid) <= _LONGEST_UID else None
+def _p_data(context_id: int, value: bytes) -> P_DATA:
+    made = P_DATA()
+    made.presentation_data_value_list = [[context_id, value]]  # type: ignore[list-item]
+    return made

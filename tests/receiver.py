@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
+from service import log
 from service.application_entity import ApplicationEntity, Limits
 from service.disk_watermark import DiskWatermark
 from service.storage_scp import StorageSCP
@@ -78,7 +78,8 @@ def receiving(
     catalogue: type[Catalog] = Catalog,
     minimum_free_bytes: int = 0,
     tls: ssl.SSLContext | None = None,
-    **options: Any,
+    port: int = 0,
+    share_port: bool = False,
 ) -> Iterator[Receiver]:
     """A receiver in this process; stopped in order at the end."""
     root.mkdir(parents=True, exist_ok=True)
@@ -99,11 +100,11 @@ def receiving(
     entity = ApplicationEntity(
         ae_title="HOUNSFIELD",
         host="127.0.0.1",
-        port=0,
+        port=port,
         service=scp,
         limits=limits,
         tls=tls,
-        **options,
+        share_port=share_port,
     )
     entity.start()
     found = Receiver(entity.port, root, instances, catalog, database, entity)
@@ -138,6 +139,7 @@ def _database(root: Path) -> Database:
 def main() -> None:
     """Serve until SIGTERM."""
     port, root = int(sys.argv[1]), Path(sys.argv[2])
+    log.configure(role="receive", file=root / "log.jsonl")
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
     instances, database = InstanceStore(root), _database(root)

@@ -1,0 +1,367 @@
+"""No peer makes another wait, and an association that ends in the middle leaves nothing half.
+
+Not covered: many associations at once for long (benchmarks), a network that loses packets.
+"""
+
+import json
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.objects import CT, EXPLICIT, ct, ct_file, data_set_bytes, uid
+from tests.peers import echoscu, storescu, unused_port
+from tests.raw_peer import (
+    ABORT,
+    AC,
+    COMMAND,
+    DATA,
+    LAST,
+    RELEASE_RP,
+    RJ,
+    RawPeer,
+    element,
+    pdv,
+    store_request,
+)
+from tests.receiver import LIMITS, Receiver, receiving, receiving_process
+
+VERIFICATION = ("1.2.840.10008.1.1", ["1.2.840.10008.1.2"])
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    with receiving(tmp_path / "node") as found:
+        yield found
+
+
+def begun(receiver: Receiver) -> RawPeer:
+    """A peer in the middle of an object."""
+    peer = RawPeer(receiver.port)
+    peer.associate([(CT, [EXPLICIT])])
+    peer.send_command(1, store_request(CT, uid("a")))
+    peer.send_data(1, data_set_bytes(ct("a"))[:400], last=False)
+    wait_until(lambda: len(receiver.parts()) == 1)
+    return peer
+
+
+def wait_until(condition: Any, seconds: float = 8.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+
+
+def assert_nothing_came(receiver: Receiver) -> None:
+    assert receiver.entity is not None
+    entity = receiver.entity
+    wait_until(lambda: entity.associations == 0)
+    assert receiver.rows() == []
+    assert receiver.kept() == []
+    assert receiver.quarantined() == []
+    receiver.nothing_half()
+    assert echoscu(receiver.port).code == 0
+
+
+def test_release_in_order(receiver: Receiver) -> None:
+    with RawPeer(receiver.port) as peer:
+        assert peer.associate([VERIFICATION]) == AC
+        assert peer.release() == RELEASE_RP
+
+
+def test_abort_in_the_middle(receiver: Receiver) -> None:
+    with begun(receiver) as peer:
+        peer.abort()
+        assert_nothing_came(receiver)
+
+
+def test_close_in_the_middle(receiver: Receiver) -> None:
+    begun(receiver).socket.close()
+    assert_nothing_came(receiver)
+
+
+def test_reset_in_the_middle(receiver: Receiver) -> None:
+    peer = begun(receiver)
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.socket.close()
+    assert_nothing_came(receiver)
+
+
+def test_close_in_the_middle_of_a_fragment(receiver: Receiver) -> None:
+    peer = begun(receiver)
+    whole = pdv(1, LAST, b"x" * 5000)
+    peer.socket.sendall(struct.pack(">BxI", DATA, len(whole)) + whole[:2000])
+    peer.socket.close()
+    assert_nothing_came(receiver)
+
+
+def test_close_before_the_answer_is_read(receiver: Receiver) -> None:
+    with RawPeer(receiver.port) as peer:
+        peer.associate([(CT, [EXPLICIT])])
+        peer.send_command(1, store_request(CT, uid("a")))
+        peer.send_data(1, data_set_bytes(ct("a")))
+    wait_until(lambda: len(receiver.rows()) == 1)
+    receiver.nothing_half()
+
+
+def test_storescu_aborts(receiver: Receiver, tmp_path: Path) -> None:
+    for number in range(5):
+        ct_file(tmp_path / "out", f"{number}")
+    sent = storescu(receiver.port, [tmp_path / "out"], "+sd", "--abort")
+    assert sent.statuses() == ["Success"] * 5
+    assert len(receiver.rows()) == 5
+    receiver.nothing_half()
+
+
+def test_a_silent_association_is_aborted_and_its_object_dropped(tmp_path: Path) -> None:
+    with receiving(tmp_path, limits=replace(LIMITS, network_timeout=1.0)) as receiver:
+        with begun(receiver) as peer:
+            assert peer.receive_pdu()[0] == ABORT
+        assert_nothing_came(receiver)
+
+
+def test_a_stalled_fragment_is_given_up(tmp_path: Path) -> None:
+    with receiving(tmp_path, limits=replace(LIMITS, network_timeout=1.0)) as receiver:
+        with begun(receiver) as peer:
+            peer.socket.sendall(struct.pack(">BxI", DATA, 5000) + b"x" * 100)
+            ended(peer)
+        assert_nothing_came(receiver)
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        struct.pack(">BxI", DATA, 0xFFFFFFF0),
+        struct.pack(">BxI", DATA, 10) + struct.pack(">IBB", 0xFFFFFF00, 1, LAST) + b"\0" * 4,
+        struct.pack(">BxI", 0x42, 4) + b"\0" * 4,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["length", "fragment length", "type", "http"],
+)
+def test_broken_pdus_end_the_association_only(receiver: Receiver, pdu: bytes) -> None:
+    with begun(receiver) as other, begun_second(receiver) as peer:
+        peer.socket.sendall(pdu)
+        ended(peer)
+        other.send_data(1, data_set_bytes(ct("a"))[400:])
+        assert other.status() == 0x0000
+        other.release()
+    assert len(receiver.rows()) == 1
+    receiver.nothing_half()
+
+
+def ended(peer: RawPeer) -> None:
+    """Waits for the close; an A-ABORT may come first."""
+    try:
+        while True:
+            peer.receive_pdu()
+    except TimeoutError:
+        raise
+    except OSError:
+        return
+
+
+def begun_second(receiver: Receiver) -> RawPeer:
+    peer = RawPeer(receiver.port)
+    peer.associate([(CT, [EXPLICIT])])
+    peer.send_command(1, store_request(CT, uid("b")))
+    return peer
+
+
+def breaking(peer: RawPeer, kind: str) -> None:
+    """Something that PS3.7 does not allow in the middle of an object."""
+    if kind == "command":
+        peer.send_command(1, store_request(CT, uid("b")))
+    elif kind == "context":
+        peer.send_command(9, store_request(CT, uid("b")))
+    elif kind == "nonsense":
+        peer.send_command(1, b"\xff" * 30)
+    elif kind == "endless":
+        for _ in range(3):
+            peer.send_pdu(DATA, pdv(1, COMMAND, element(0x1000, bytes(60_000))))
+
+
+@pytest.mark.parametrize("kind", ["command", "context", "nonsense", "endless"])
+def test_broken_messages_are_aborted(receiver: Receiver, kind: str) -> None:
+    with RawPeer(receiver.port) as peer:
+        peer.associate([(CT, [EXPLICIT])])
+        if kind == "command":
+            peer.send_command(1, store_request(CT, uid("a")))
+        breaking(peer, kind)
+        assert peer.receive_pdu()[0] == ABORT
+    assert_nothing_came(receiver)
+
+
+def test_more_associations_than_allowed(tmp_path: Path) -> None:
+    limits = replace(LIMITS, maximum_associations=2)
+    with receiving(tmp_path, limits=limits) as receiver, ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(receiver.port)) for _ in range(3)]
+        assert [peer.associate([VERIFICATION]) for peer in peers] == [AC, AC, RJ]
+        assert tuple(peers[2].reply[1:]) == (2, 3, 2)  # transient, local limit exceeded
+        peers[0].release()
+        wait_until(lambda: associated(receiver))
+
+
+def associated(receiver: Receiver) -> bool:
+    with RawPeer(receiver.port) as peer:
+        return peer.associate([VERIFICATION]) == AC and peer.release() == RELEASE_RP
+
+
+def test_silent_connections_are_no_associations(tmp_path: Path) -> None:
+    limits = replace(LIMITS, maximum_associations=2, acse_timeout=2.0)
+    with receiving(tmp_path, limits=limits) as receiver, ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(RawPeer(receiver.port))
+        assert echoscu(receiver.port).code == 0
+        assert receiver.entity is not None
+        entity = receiver.entity
+        wait_until(lambda: entity.associations == 0)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is missing: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    key, pem = folder / "key.pem", folder / "certificate.pem"
+    subject = ["-subj", "/CN=localhost", "-days", "1", "-nodes", "-newkey", "rsa:2048"]
+    command = [openssl, "req", "-x509", *subject, "-keyout", str(key), "-out", str(pem)]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, pem
+
+
+def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    key, pem = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key)
+    return context
+
+
+def client_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificate[1])
+    context.check_hostname = False
+    return context
+
+
+def test_tls_with_silent_peers_beside(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    with (
+        receiving(tmp_path / "node", tls=server_context(certificate)) as receiver,
+        ExitStack() as stack,
+    ):
+        for _ in range(20):
+            stack.enter_context(RawPeer(receiver.port))  # never begins the handshake
+        began = time.monotonic()
+        flags = ["+tla", "-ic"]
+        assert echoscu(receiver.port, *flags).code == 0
+        assert storescu(receiver.port, [ct_file(tmp_path, "a")], *flags).code == 0
+        with RawPeer(receiver.port, tls=client_context(certificate)) as peer:
+            peer.associate([(CT, [EXPLICIT])])
+            assert peer.store(1, CT, uid("b"), data_set_bytes(ct("b"))) == 0x0000
+            peer.release()
+        assert time.monotonic() - began < 4.0
+        assert len(receiver.rows()) == 2
+
+
+def test_a_peer_without_tls_is_sent_away(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    with (
+        receiving(tmp_path, tls=server_context(certificate)) as receiver,
+        RawPeer(receiver.port) as peer,
+        pytest.raises(OSError),  # noqa: PT011  (closed or reset, as it comes)
+    ):
+        peer.associate([VERIFICATION])
+
+
+def test_stop_lets_an_object_end(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        assert receiver.entity is not None
+        peer = begun(receiver)
+        port = receiver.port
+        stopping = background(receiver.entity.stop)
+        wait_until(lambda: refuses(port))
+        peer.send_data(1, data_set_bytes(ct("a"))[400:])
+        assert peer.status() == 0x0000
+        assert peer.release() == RELEASE_RP
+        peer.socket.close()
+        stopping.join(10)
+        assert not stopping.is_alive()
+        assert len(receiver.rows()) == 1
+
+
+def test_stop_aborts_who_does_not_end(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver, begun(receiver) as peer:
+        assert receiver.entity is not None
+        entity = receiver.entity
+        stopping = background(lambda: entity.stop(grace=0.3))
+        assert peer.receive_pdu()[0] == ABORT
+        stopping.join(10)
+        assert receiver.parts() == []
+
+
+def background(work: Any) -> Any:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_two_processes_share_a_port(tmp_path: Path) -> None:
+    port = unused_port()
+    with ExitStack() as stack:
+        first = stack.enter_context(receiving(tmp_path, share_port=True, port=port))
+        stack.enter_context(receiving(tmp_path, share_port=True, port=port))
+        for number in range(8):
+            with RawPeer(port) as peer:
+                peer.associate([(CT, [EXPLICIT])])
+                name = f"{number}"
+                assert peer.store(1, CT, uid(name), data_set_bytes(ct(name))) == 0x0000
+                peer.release()
+        assert len(first.rows()) == 8
+
+
+def test_one_line_in_the_log_for_each_association(tmp_path: Path) -> None:
+    with receiving_process(tmp_path, unused_port()) as receiver:
+        with RawPeer(receiver.port, calling="CT1") as peer:
+            peer.associate([(CT, [EXPLICIT])])
+            secret = {"PatientName": "SECRET^NAME", "PatientID": "SECRET-ID"}
+            for made in (ct("a", **secret), ct("a", **secret), ct("a", Rows=8, **secret)):
+                peer.store(1, CT, uid("a"), data_set_bytes(made))
+            peer.store(1, CT, uid("b"), data_set_bytes(ct("a", **secret)))
+            peer.release()
+        with RawPeer(receiver.port) as peer:
+            peer.associate([(CT, [EXPLICIT])])
+            peer.abort()
+        with RawPeer(receiver.port) as peer:
+            peer.associate([(CT, [EXPLICIT])])
+        wait_until(lambda: len(associations(tmp_path)) == 3)
+        found = {line["outcome"]: line for line in associations(tmp_path)}
+        first = found["released"]
+        assert first["calling_ae_title"] == "CT1"
+        counted = ("instances", "duplicates", "conflicts", "refused")
+        assert [first[name] for name in counted] == [3, 1, 1, 1]
+        assert first["bytes"] > 1500
+        assert set(found) == {"released", "aborted", "lost"}
+        assert "SECRET" not in (tmp_path / "log.jsonl").read_text()
+
+
+def associations(root: Path) -> list[dict[str, Any]]:
+    log = root / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [line for line in lines if line["event"] == "association"]
