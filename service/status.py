@@ -103,7 +103,7 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
         "routes": list(outcome.routes),
         "state": outcome.state,
         "verdict": outcome.verdict.value if outcome.verdict else None,
-        "reason": outcome.reason,
+        "reason": outcome.reason or outcome.why,
         "attempts": outcome.attempts,
         "generation": outcome.generation,
         "results": [
@@ -211,7 +211,7 @@ def _outcome_rows(
 def _outcome_words(outcome: Outcome, *, now: datetime) -> str:
     model = f"{outcome.model} {outcome.version or ''}".strip() if outcome.model else ""
     waits = _waits(outcome, now=now)
-    return " · ".join(part for part in (model, waits, outcome.reason or "") if part)
+    return " · ".join(part for part in (model, waits, outcome.reason or outcome.why) if part)
 
 
 def _waits(outcome: Outcome, *, now: datetime) -> str:

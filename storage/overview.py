@@ -44,7 +44,8 @@ class Outcome:
     version: str | None
     state: str  # a JobState's value; "not_analysed" also for a job that is DONE with that verdict
     verdict: Verdict | None
-    reason: str | None
+    reason: str | None  # of the verdict, the failure, or why no model looks at it
+    why: str | None  # a job's route and what made it choose this series
     generation: int
     attempts: int
     due_at: datetime | None
@@ -280,6 +281,7 @@ def _of_job(
         state=Verdict.NOT_ANALYSED.value if unanalysed else row.state.value,
         verdict=row.verdict,
         reason=row.reason,
+        why=row.request_reason,
         generation=row.generation,
         attempts=row.attempts,
         due_at=row.due_at,
@@ -299,6 +301,7 @@ def _of_disposition(row: Row[Any]) -> Outcome:
         state=row.state,
         verdict=None,
         reason=row.reason,
+        why=None,
         generation=0,
         attempts=0,
         due_at=None,
