@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.util
 import sqlalchemy as sa
-from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError
@@ -25,7 +22,6 @@ from storage.errors import (
 )
 
 _BUSY_SECONDS = 30
-_UPGRADE_LOCK = 0x484F554E  # a PostgreSQL advisory lock is a number: "HOUN"
 _WRITES = "hounsfield_writes"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -173,8 +169,12 @@ def _file_lock(url: URL) -> Iterator[None]:
 
 
 def _migrate(connection: Connection) -> None:
-    lock(connection, f"upgrade {_UPGRADE_LOCK}")
-    config = Config()
+    import alembic.command  # only here: half the start of a process that never upgrades
+    import alembic.config
+    import alembic.util
+
+    lock(connection, "upgrade")
+    config = alembic.config.Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:

@@ -11,6 +11,7 @@ from tests.databases import (  # noqa: F401  (fixtures)
     database_url,
     empty_database_url,
     postgresql,
+    upgraded_sqlite,
 )
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"

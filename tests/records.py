@@ -1,7 +1,7 @@
 """Records as the receiver, routing and the worker make them, short to write in a test."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -40,7 +40,7 @@ def instance(
     study: str = "1.2",
     content: str = "",
     at: datetime = START,
-    header: dict[str, tuple[str, ...]] | None = None,
+    header: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Instance:
     """The instance of that number in a series; another `content`, other bytes."""
     uid = f"{series}.{number}"
@@ -56,7 +56,7 @@ def instance(
         size=100,
         received_at=at,
         calling_ae_title="SCANNER",
-        header={"Modality": ("CT",), "PatientID": ("4711",)} | (header or {}),
+        header={"Modality": ("CT",), "PatientID": ("4711",)} | dict(header or {}),
     )
 
 

@@ -4,6 +4,7 @@ URL ...`.
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def storing(folder: str) -> None:
     )
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "upgrade": upgrading,
     "register": registering,
     "inside-register": inside_register,

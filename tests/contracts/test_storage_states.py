@@ -5,7 +5,7 @@ SQL.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -15,13 +15,11 @@ import sqlalchemy as sa
 
 from storage import rows, states
 from storage.catalog import Catalog
-from storage.database import Database, open_database, upgrade
+from storage.database import Database
 from storage.queue import Queue
 from storage.records import Delivery, DeliveryState, Job, JobState, SeriesState
-from storage.schema import DELIVERIES, JOBS, METADATA, SERIES
-from tests.databases import ENGINES, PostgreSQL
-from tests.records import START, after, claim, complete, done, instance, ripe
-from tests.records import request as job_request
+from storage.schema import DELIVERIES, JOBS, SERIES
+from tests.records import START, after, claim, complete, done, instance, request, ripe
 
 
 @dataclasses.dataclass
@@ -56,13 +54,13 @@ class Node:
     def close_again(self) -> None:
         self.put(SERIES, state=SeriesState.RECEIVING)
         arrival = ripe(self.catalog)
-        wanted = [job_request(arrival, destinations=["archive"])]
+        wanted = [request(arrival, destinations=["archive"])]
         assert self.catalog.close_series(arrival, wanted, [], START)
 
     def supersede(self) -> None:
         self.catalog.register([instance(99)])
         arrival = ripe(self.catalog)
-        wanted = [job_request(arrival, destinations=["archive"])]
+        wanted = [request(arrival, destinations=["archive"])]
         assert self.catalog.close_series(arrival, wanted, [], START)
 
     def supersede_and_complete(self) -> None:
@@ -75,36 +73,9 @@ class Node:
             self.catalog.close_series(arrival, [], [], START)
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Database]:
-    """One database for all cases: each wipes it, which is faster than to make one."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('states') / 'catalogue.sqlite'}"
-        upgrade(url)
-    else:
-        server: PostgreSQL = request.getfixturevalue("postgresql")
-        url = server.upgraded()
-    opened = open_database(url)
-    yield opened
-    opened.close()
-
-
-def wipe(database: Database) -> None:
-    with database.transaction() as connection:
-        if database.dialect == "postgresql":
-            names = ", ".join(METADATA.tables)
-            connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY"))
-        else:
-            for table in reversed(METADATA.sorted_tables):
-                connection.execute(sa.delete(table))
-
-
 @pytest.fixture
-def node(shared: Database) -> Node:
-    wipe(shared)
-    node = Node(shared, Catalog(shared), Queue(shared))
+def node(database: Database) -> Node:
+    node = Node(database, Catalog(database), Queue(database))
     done(node.catalog, node.queue, destinations=["archive"])
     return node
 

@@ -51,13 +51,14 @@ def test_upgrade_is_idempotent(database_url: str) -> None:
     upgrade(database_url)
 
 
-def test_a_newer_schema_is_refused(database_url: str) -> None:
-    database = open_database(database_url)
+def test_a_newer_schema_is_refused(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    database = open_database(empty_database_url)
     with database.transaction() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
     with pytest.raises(CatalogueTooNew, match="not known to this version"):
-        upgrade(database_url)
+        upgrade(empty_database_url)
 
 
 def test_a_server_that_does_not_answer_is_said() -> None:
