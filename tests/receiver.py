@@ -1,13 +1,14 @@
 """The receive role as a test has it: in this process, or in one of its own to be killed.
 
-receiver.py PORT FOLDER     serves until SIGTERM
+receiver.py PORT FOLDER [STEP]     serves until SIGTERM, or kills itself at STEP
 """
 
+import os
 import signal
 import ssl
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from service.storage_scp import StorageSCP
 from storage.catalog import Catalog
 from storage.database import Database, open_database, upgrade
 from storage.instances import InstanceStore
-from storage.records import Instance, SeriesArrival
+from storage.records import Instance, QuarantinedObject, Registration, SeriesArrival
 from tests.peers import process
 
 LIMITS = Limits(network_timeout=20.0, acse_timeout=5.0)
@@ -117,17 +118,73 @@ def receiving(
 
 
 @contextmanager
-def receiving_process(root: Path, port: int) -> Iterator[Receiver]:
-    """A receiver in a process of its own, which the test may kill."""
+def receiving_process(root: Path, port: int, *, die_at: str = "") -> Iterator[Receiver]:
+    """A receiver in a process of its own, which the test may kill, or which kills itself."""
     root.mkdir(parents=True, exist_ok=True)
     database = _database(root)
     instances = InstanceStore(root)
-    command: list[str | Path] = [sys.executable, "-m", "tests.receiver", str(port), root]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "tests.receiver",
+        str(port),
+        root,
+        die_at or "never",
+    ]
     try:
         with process(command, log=root / "receiver.log", port=port) as child:
             yield Receiver(port, root, instances, Catalog(database), database, pid=child.pid)
     finally:
         database.close()
+
+
+class Plan:
+    """What happens at which step; empty: nothing."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, Callable[[], None]] = {}
+        self.passed: list[str] = []
+
+    def reach(self, step: str) -> None:
+        self.passed.append(step)
+        self.at.get(step, lambda: None)()
+
+
+def faulty(plan: Plan) -> tuple[type[InstanceStore], type[Catalog]]:
+    """The real store and catalogue, with `plan` around each of their steps."""
+
+    class FaultyStore(InstanceStore):
+        def new_part(self) -> Path:
+            plan.reach("new_part")
+            return super().new_part()
+
+        def adopt(self, part: Path, digest: str) -> str:
+            plan.reach("adopt")
+            key = super().adopt(part, digest)
+            plan.reach("adopted")
+            return key
+
+        def sync(self, keys: Iterable[str]) -> None:
+            plan.reach("sync")
+            super().sync(keys)
+            plan.reach("synced")
+
+        def quarantine(self, refused: Path | bytes) -> str:
+            plan.reach("quarantine")
+            return super().quarantine(refused)
+
+    class FaultyCatalog(Catalog):
+        def register(self, instances: Sequence[Instance]) -> tuple[Registration, ...]:
+            plan.reach("register")
+            found = super().register(instances)
+            plan.reach("registered")
+            return found
+
+        def quarantine_object(self, quarantined: QuarantinedObject) -> None:
+            plan.reach("quarantine_object")
+            super().quarantine_object(quarantined)
+
+    return FaultyStore, FaultyCatalog
 
 
 def _database(root: Path) -> Database:
@@ -142,10 +199,13 @@ def main() -> None:
     log.configure(role="receive", file=root / "log.jsonl")
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
-    instances, database = InstanceStore(root), _database(root)
+    plan = Plan()
+    plan.at[sys.argv[3]] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    store, catalogue = faulty(plan)
+    instances, database = store(root), _database(root)
     scp = StorageSCP(
         instances=instances,
-        catalog=Catalog(database),
+        catalog=catalogue(database),
         minimum_free_bytes=0,
         private_sop_classes=True,
         clock=lambda: datetime.now(UTC),
