@@ -60,13 +60,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """A number with its coded meaning. `segment`: label of the segment it belongs to, None for the whole study."""
+    """A number with its coded meaning.
+
+    `segment`: label of the segment it belongs to; None when it belongs to several together, which
+    `together` names, or to the whole image.
+    """
 
     name: Code
     value: float
     unit: Code  # UCUM
     derivation: Code | None = None  # mean, standard deviation, ... (CID 7464)
     segment: str | None = None
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,10 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """A model's answer. `reason` is stated whenever the verdict is not MEASURED; `limitations` go with any verdict."""
+    """A model's answer.
+
+    `reason` is stated whenever the verdict is not MEASURED; `limitations` go with any verdict.
+    """
 
     verdict: Verdict
     reason: str | None = None

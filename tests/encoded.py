@@ -55,7 +55,7 @@ def masks(shape: Sequence[int], count: int = 2, seed: int = 0) -> list[NDArray[n
 
 
 def findings(stack: Stack, chosen: Sequence[NDArray[np.bool_]] | None = None) -> Findings:
-    """Segments with a volume and a mean, a number for all, something withheld, a limitation."""
+    """Segments with a volume and a mean, numbers for all, something withheld, a limitation."""
     image = stack.image.volume
     chosen = masks(image.spatial_shape) if chosen is None else chosen
     segments = tuple(
@@ -64,11 +64,12 @@ def findings(stack: Stack, chosen: Sequence[NDArray[np.bool_]] | None = None) ->
     )
     measurements = [one for segment in segments for one in _measured(segment)]
     together = replace(measurements[0], value=1234.5678901, segment=None)
+    shared = replace(together, value=12.5, together=tuple(s.definition.label for s in segments[:2]))
     return Findings(
         verdict=Verdict.WITHHELD,
         reason="the slices are 5.0 mm thick",
         segments=segments,
-        measurements=(*measurements, together),
+        measurements=(*measurements, together, shared),
         withheld=(Withheld(names=("LAA-950", "Perc15"), reason="Slices must be thin."),),
         limitations=("Not tested on children.",),
     )

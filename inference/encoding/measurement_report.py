@@ -82,8 +82,9 @@ def _subject(
 def _owned(findings: Findings) -> None:
     labels = {segment.definition.label for segment in findings.segments}
     for one in findings.measurements:
-        if one.segment is not None and one.segment not in labels:
-            raise EncodingError(f"a measurement belongs to no segment: {one.segment!r}")
+        named = {*one.together, *([one.segment] if one.segment is not None else [])}
+        if stray := named - labels:
+            raise EncodingError(f"a measurement belongs to no segment: {', '.join(sorted(stray))}")
 
 
 def _masks(source: Stack | Sequence[Dataset], findings: Findings) -> dict[str, Mask]:

@@ -28,6 +28,7 @@ from inference.findings import Findings, Measurement, Segment, Verdict
 from inference.volume import Stack
 
 SIGNIFICANT_DIGITS = 6
+WHOLE_IMAGE = "Image"  # tracking identifier
 NO_FRAME_OF_REFERENCE = (
     "Note: the source has no Frame of Reference UID; positions hold within its series only."
 )
@@ -109,12 +110,11 @@ def _measurements(groups: Sequence[Group]) -> hd.sr.ContainerContentItem:
 
 
 def _groups(subject: Subject, findings: Findings) -> Iterator[Group]:
-    """One group a segment, and one of what was measured on the whole image."""
+    """One group a segment, one for segments measured together, one for the whole image."""
     for axis, segment in zip(subject.axes, findings.segments, strict=True):
         yield _segment_group(segment, axis, findings=findings, subject=subject)
-    whole = _of_segment(findings.measurements, None)
-    if whole and subject.grid is not None:
-        yield _whole_group(whole, subject, subject.grid)
+    for labels, measurements in _together(findings.measurements).items():
+        yield _common_group(measurements, labels, subject)
 
 
 def _segment_group(
@@ -207,37 +207,52 @@ def _referenced_segments(subject: Subject, labels: Sequence[str]) -> hd.sr.Refer
     )
 
 
-def _whole_group(whole: Sequence[Measurement], subject: Subject, grid: Planes) -> Group:
-    """Measurements of no single segment: of all of them together, or of the image."""
+def _common_group(
+    measurements: Sequence[Measurement], labels: Sequence[str], subject: Subject
+) -> Group:
+    """Measurements of several segments together (all, when the image is meant) or of an image."""
+    segments = labels or tuple(subject.masks)
     measured: dict[str, Any] = {
-        "tracking_identifier": _tracking(f"{subject.provenance.model_name}: all", subject),
-        "measurements": _nums(whole),
+        "tracking_identifier": _tracking(" + ".join(labels) or WHOLE_IMAGE, subject),
+        "measurements": _nums(measurements),
         "algorithm_id": _algorithm(subject.provenance),
     }
     group: Group = (
         hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_segment=_referenced_segments(subject, list(subject.masks)), **measured
+            referenced_segment=_referenced_segments(subject, segments), **measured
         )
-        if subject.masks
+        if segments
         else hd.sr.MeasurementsAndQualitativeEvaluations(**measured)
     )
     group[0].ContentSequence.append(
         _in_patient(
             coding.REPRESENTATIVE_POINT,
             hd.sr.GraphicTypeValues3D.POINT,
-            _representative_point(subject, grid)[None],
+            _representative_point(subject, segments)[None],
             subject,
         )
     )
     return group
 
 
-def _representative_point(subject: Subject, grid: Planes) -> Floats:
-    """In the largest segment, or in the middle of the stack."""
-    largest = max(subject.masks.values(), key=np.count_nonzero, default=None)
-    if largest is not None:
-        return long_axis.point_inside(largest, grid)
+def _representative_point(subject: Subject, labels: Sequence[str]) -> Floats:
+    """In the largest of the segments, or in the middle of the stack."""
+    if subject.grid is None:
+        raise EncodingError("findings need the stack that they were made in")
+    if labels:
+        largest = max((subject.masks[label] for label in labels), key=np.count_nonzero)
+        return long_axis.point_inside(largest, subject.grid)
+    grid = subject.grid
     return grid.point(len(grid.planes) // 2, grid.rows // 2, grid.columns // 2)
+
+
+def _together(
+    measurements: Sequence[Measurement],
+) -> dict[tuple[str, ...], list[Measurement]]:
+    found: dict[tuple[str, ...], list[Measurement]] = {}
+    for one in _of_segment(measurements, None):
+        found.setdefault(one.together, []).append(one)
+    return found
 
 
 def _of_segment(measurements: Sequence[Measurement], label: str | None) -> list[Measurement]:

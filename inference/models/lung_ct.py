@@ -64,6 +64,7 @@ NAMES = {RIGHT: "right lung", LEFT: "left lung"}
 PARTS = {"lowest": "lowest recesses are", "highest": "apex is"}
 QUANTITIES = ("Volume", "Mean density", "LAA-950", "Perc15")
 BOTH = ("Volume", "LAA-950", "Perc15")
+LUNGS = (DEFINITIONS[RIGHT].label, DEFINITIONS[LEFT].label)
 LUNGS_INDICES = (LUNGS_LOW_ATTENUATION_AREA_950, LUNGS_ATTENUATION_PERCENTILE_15)
 Covered = Mapping[int, Coverage]
 
@@ -214,10 +215,11 @@ def _measurements(
             name=LUNGS_VOLUME,
             value=volumes[RIGHT].value + volumes[LEFT].value,
             segment=None,
+            together=LUNGS,
         )
         together = np.concatenate(list(values.values()))
         for index, name in zip(indices, LUNGS_INDICES, strict=False):
-            yield replace(index(together, None), name=name)
+            yield replace(index(together, None), name=name, together=LUNGS)
 
 
 def _limitations(
