@@ -9,6 +9,8 @@ Rules, in this order:
 4. Derived images are set aside when there are originals; a wholly derived series is read, noted.
 5. Images of one orientation (within 1e-3), matrix, pixel spacing and Frame of Reference belong
    together; the group with more than twice the images of any other is the stack, else refusal.
+
+A series that names several patients or studies is refused before any of this.
 """
 
 import math
@@ -189,6 +191,7 @@ def choose(datasets: Sequence[Dataset]) -> Chosen:
 
     Raises InputRefused when nothing is left or no group is clearly the stack.
     """
+    _refuse_strangers(datasets)
     frames: list[Frame] = []
     aside: list[SetAside] = []
     for dataset in datasets:
@@ -269,6 +272,16 @@ def _uid(dataset: Dataset) -> str:
     return text(dataset, "SOPInstanceUID") or ""
 
 
+STRANGERS = (("PatientID", "patients"), ("StudyInstanceUID", "studies"))
+
+
+def _refuse_strangers(datasets: Sequence[Dataset]) -> None:
+    for keyword, what in STRANGERS:
+        count = len({text(dataset, keyword) for dataset in datasets})
+        if count > 1:
+            raise InputRefused(f"the instances name {count} different {what}")
+
+
 def _frames(dataset: Dataset) -> list[Frame]:
     sop_class = UID(text(dataset, "SOPClassUID") or "")
     if sop_class not in SLICE_IMAGES:
@@ -307,6 +320,9 @@ DISTINGUISHING = (
 
 
 def _single_frame(dataset: Dataset) -> Frame:
+    count = number(dataset, "NumberOfFrames")
+    if count not in (None, 1):
+        raise _Unsuitable(f"{count:.0f} frames in a single-frame image")
     types = _values(dataset, "ImageType")
     label = text(dataset, "InstanceNumber")
     found = tuple((keyword, text(dataset, keyword) or "") for keyword in DISTINGUISHING)
@@ -544,9 +560,13 @@ def _differing(keys: Sequence[tuple[tuple[str, str], ...]]) -> str:
 
 
 def _remarks(frames: Sequence[Frame]) -> tuple[str, ...]:
-    if frames[0].frame_of_reference_uid is None:
-        return ("no Frame of Reference UID",)
-    return ()
+    nowhere = frames[0].frame_of_reference_uid is None
+    lossy = any(text(frame.dataset, "LossyImageCompression") == "01" for frame in frames)
+    remarks = {
+        "no Frame of Reference UID": nowhere,
+        "lossy compression (0028,2110) was applied before the images came": lossy,
+    }
+    return tuple(remark for remark, applies in remarks.items() if applies)
 
 
 PIXELS = Tag(0x7FE00000)

@@ -149,6 +149,13 @@ def test_lossless_files_decode_to_the_plain_ones(data: Path, compressed, plain):
         assert np.array_equal(one, other)
 
 
+def test_signed_pixels_in_an_unsigned_jpeg_2000_are_signed(data: Path):
+    found = next(
+        pixels.stored(series.parse(data / "odd-and-broken/J2K_pixelrep_mismatch.dcm"), [0])
+    )
+    assert found.min() == -2000
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the files are odd on purpose
 def test_every_image_is_decoded_or_the_transfer_syntax_named(data: Path):
     undecoded = {}

@@ -63,6 +63,7 @@ def test_a_plain_series_is_chosen_whole():
         ("SOPClassUID", SegmentationStorage, "Segmentation Storage: not a slice image"),
         ("SOPClassUID", None, "an object without SOP class: not a slice image"),
         ("PixelData", None, "no pixel data"),
+        ("NumberOfFrames", 5, "5 frames in a single-frame image"),
         ("PhotometricInterpretation", "RGB", "not a greyscale image (RGB)"),
         ("ImagePositionPatient", None, "no usable Image Position (Patient)"),
         ("ImagePositionPatient", [0, 0], "no usable Image Position (Patient)"),
@@ -115,6 +116,24 @@ def test_a_missing_frame_of_reference_is_noted():
     stack = volume.read(plain)
     assert stack.notes == ("no Frame of Reference UID",)
     assert stack.image.volume.frame_of_reference_uid is None
+
+
+def test_lossy_compression_is_noted():
+    plain = datasets(TRUTH)
+    plain[4].LossyImageCompression = "01"
+    assert volume.read(plain).notes == (
+        "lossy compression (0028,2110) was applied before the images came",
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "what"), [("PatientID", "patients"), ("StudyInstanceUID", "studies")]
+)
+def test_two_patients_or_studies_in_one_series_are_refused(keyword, what):
+    mixed = datasets(TRUTH)
+    setattr(mixed[3], keyword, "1.2.3")
+    with pytest.raises(InputRefused, match=rf"^the instances name 2 different {what}$"):
+        series.choose(mixed)
 
 
 def test_nothing_to_stack_in_words():
