@@ -30,6 +30,8 @@ Explain = Callable[[str, Row, Row], str]
 
 OTHER_MODALITY = 0.5  # factor of a score across modalities: their grey values mean other things
 TINY = 1e-12
+SAME = 0.9995  # 1 but for rounding
+DEGREES = ((SAME, "the same"), (0.9, "very similar"), (0.75, "similar"), (0.5, "partly similar"))
 
 
 def cosine(query: Row, candidates: Matrix) -> NDArray[np.float32]:
@@ -203,16 +205,15 @@ def _reasons(
             continue
         likeness, row = match.alike[vector.kind]
         said = f"{words}: {degree(likeness)} ({likeness:.2f})"
-        if vector.kind in ASPECTS and likeness < 1.0:
+        if vector.kind in ASPECTS and likeness < SAME:
             other = corpora[vector.kind, vector.version].matrix[row]
-            said += f", {explain(vector.kind, as_matrix([vector])[0], other)}"
+            said += f"; {explain(vector.kind, as_matrix([vector])[0], other)}"
         yield said
 
 
 def degree(likeness: float) -> str:
     """A likeness in words."""
-    steps = ((0.98, "the same"), (0.9, "very similar"), (0.75, "similar"), (0.5, "partly similar"))
-    return next((words for least, words in steps if likeness >= least), "different")
+    return next((words for least, words in DEGREES if likeness >= least), "different")
 
 
 def print_similar(

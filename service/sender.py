@@ -59,6 +59,7 @@ class Sender:
         self._stop = stop
         self._errors: list[Exception] = []
         self._in_hand: dict[str, tuple[Delivery, ...]] = {}
+        self._down = set(destinations)  # not one object was taken in the last batch
 
     def run(self, ready: Callable[[], None]) -> None:
         """Until told to stop; raises what ended a destination's thread."""
@@ -103,18 +104,28 @@ class Sender:
                 renewed = time.monotonic()
 
     def _deliver(self, name: str, batch: Sequence[Delivery]) -> None:
-        left, began = list(batch), time.monotonic()
+        left, began, taken = list(batch), time.monotonic(), False
         self._in_hand[name] = tuple(left)
         with closing(self._outcomes(name, outgoing(batch, self._store))) as outcomes:
             for outcome in outcomes:
                 delivery = left.pop(0)
                 self._in_hand[name] = tuple(left)
                 self._settle(delivery, outcome, seconds=time.monotonic() - began)
-                began = time.monotonic()
+                taken = taken or outcome.delivered
                 if self._stop.asked:
                     break
+                began = time.monotonic()
         self._in_hand[name] = ()
         self._queue.delivery_release(left)
+        self._note(name, taken=taken)
+
+    def _note(self, name: str, *, taken: bool) -> None:
+        """A destination that was down and takes objects again gets at once what waits for it."""
+        if not taken:
+            self._down.add(name)
+        elif name in self._down:
+            self._queue.delivery_hasten(name, now=_now())
+            self._down.discard(name)
 
     def _outcomes(self, name: str, objects: Sequence[Outgoing]) -> Generator[Outcome, None, None]:
         """What the destination yields; when its code raises, that is the outcome of the object."""

@@ -104,6 +104,21 @@ def failed(connection: Connection, delivery: Delivery, error: str) -> bool:
     return True
 
 
+def hasten(connection: Connection, destination: str, now: datetime) -> int:
+    """DUE now instead of later, but for what somebody has in hand."""
+    hastened = connection.execute(
+        sa.update(DELIVERIES)
+        .where(
+            DELIVERIES.c.destination == destination,
+            DELIVERIES.c.state.in_(states.DELIVERIES.sources("delivery_hasten")),
+            DELIVERIES.c.due_at > now,
+            sa.or_(DELIVERIES.c.lease_until.is_(None), DELIVERIES.c.lease_until <= now),
+        )
+        .values(due_at=now)
+    )
+    return hastened.rowcount
+
+
 def redeliver(
     connection: Connection,
     series: sa.Select[int] | None,
@@ -129,6 +144,7 @@ def redeliver(
             attempts=0,
             token=DELIVERIES.c.token + 1,
             due_at=now,
+            created_at=now,  # giving up is counted from here
             finished_at=None,
             last_error=None,
         )

@@ -91,6 +91,7 @@ def _plan(
         "place": result.place,
         "attempts": 0,
         "due_at": now,
+        "created_at": now,  # giving up is counted from here
         "lease_until": None,
         "finished_at": None,
         "last_error": None,
@@ -100,7 +101,6 @@ def _plan(
         result_id=result.id,
         destination=destination,
         token=0,
-        created_at=now,
         **due,
     )
     connection.execute(

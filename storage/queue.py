@@ -237,6 +237,11 @@ class Queue:
         with self._database.transaction() as connection:
             return sum(outbox.move(connection, d, "delivery_release", free) for d in deliveries)
 
+    def delivery_hasten(self, destination: str, *, now: datetime) -> int:
+        """What waits there for a later attempt is DUE now, as it takes objects again; how many."""
+        with self._database.transaction() as connection:
+            return outbox.hasten(connection, destination, now)
+
     def redeliver(
         self,
         *,

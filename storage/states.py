@@ -79,6 +79,7 @@ DELIVERIES = Machine(
         *_from((DeliveryState.DUE,), "claim_deliveries", DeliveryState.DUE),
         *_from((DeliveryState.DUE,), "delivery_retry", DeliveryState.DUE),
         *_from((DeliveryState.DUE,), "delivery_release", DeliveryState.DUE),
+        *_from((DeliveryState.DUE,), "delivery_hasten", DeliveryState.DUE),
         *_from((DeliveryState.DUE,), "delivery_failed", DeliveryState.FAILED),
         *_from((DeliveryState.DUE, DeliveryState.WITHDRAWN), "sent", DeliveryState.SENT),
         *_from(

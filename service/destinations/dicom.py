@@ -258,6 +258,7 @@ class _Line:
         self.connection = transport.socket if transport else None
         if self.connection is not None:
             self.connection.settimeout(self.settings.network_seconds)
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _failure(self, association: Association, seconds: float) -> str:
         if association.is_rejected:

@@ -109,6 +109,7 @@ VERBS_OF_DELIVERIES: dict[str, Callable[[Node], Any]] = {
     ),
     "delivery_retry": lambda node: node.queue.delivery_retry(node.delivery(), LATER, "x"),
     "delivery_release": lambda node: node.queue.delivery_release([node.delivery()]),
+    "delivery_hasten": lambda node: node.queue.delivery_hasten("archive", now=START),
     "delivery_failed": lambda node: node.queue.delivery_failed(node.delivery(), "x"),
     "sent": lambda node: node.queue.delivered(node.delivery(), DeliveryState.SENT, START),
     "committed": lambda node: node.queue.delivered(node.delivery(), DeliveryState.COMMITTED, START),

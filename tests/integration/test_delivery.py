@@ -208,6 +208,24 @@ def test_a_half_dead_host_blocks_no_other_and_not_the_end(
         assert time.monotonic() - started < 10
 
 
+def test_a_pacs_that_is_back_gets_at_once_what_waits_for_hours(
+    outbox: Outbox, pair: Callable[[int], list[bytes]], tmp_path: Path
+) -> None:
+    port = unused_port()
+    policy = Policy(first=timedelta(hours=1), maximum=timedelta(hours=1))
+    role = sender(outbox, {"pacs": pacs(port)}, policy=policy)
+    for number in range(3):
+        outbox.finish(number, pair(number), destinations=["pacs"])
+        role.step("pacs")
+    assert states(outbox) == ["due"] * 6
+    with pynetdicom_storage(tmp_path / "pacs", port=port):
+        assert role.step("pacs") == 0
+        outbox.finish(4, pair(4), destinations=["pacs"])
+        assert role.step("pacs") == 2
+        assert role.step("pacs") == 6
+    assert states(outbox) == ["sent"] * 8
+
+
 def test_a_full_pacs_is_tried_again_until_it_has_room(
     outbox: Outbox, pair: Callable[[int], list[bytes]], tmp_path: Path
 ) -> None:

@@ -100,7 +100,7 @@ def test_the_nearest_comes_first_and_the_own_study_not_at_all() -> None:
     assert [each.study_instance_uid for each in result] == ["1.2.3.2", "1.2.3.3", "1.2.3.1"]
     assert result[0].score == 1.0
     assert result[0].reasons == ("grey values: the same (1.00)",)
-    assert result[1].reasons == ("grey values: partly similar (0.71), intensity differ",)
+    assert result[1].reasons == ("grey values: partly similar (0.71); intensity differ",)
     assert result[2].score == 0.0
 
 
