@@ -92,9 +92,12 @@ def lock(connection: Connection, name: str) -> None:
 
 def insert(connection: Connection, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
     """An INSERT that knows ON CONFLICT, in the dialect of the connection."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+    """An INSERT that knows ON CONFLICT, in a dialect named as `Database.dialect` does."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def chunks(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningInsert
 
-from storage.database import chunks, insert
+from storage.database import chunks, insert, insert_for
 from storage.records import Header, Instance, Registration, SeriesState
 from storage.schema import INSTANCES, SERIES, STUDIES
 
@@ -20,6 +22,57 @@ Identity = tuple[str, str]
 """SOP Instance UID and digest: the same bytes under the same name are the same object."""
 SeriesUids = tuple[str, str]
 """Study Instance UID and Series Instance UID."""
+
+
+def _later(column: "sa.Column[datetime]") -> sa.Case[datetime]:
+    at = sa.bindparam("at", type_=column.type)
+    return sa.case((column < at, at), else_=column)
+
+
+# Built once: to build a statement takes longer than to run it.
+_FIND_SERIES = (
+    sa.select(STUDIES.c.study_instance_uid, SERIES.c.series_instance_uid, SERIES.c.id)
+    .join(SERIES, SERIES.c.study_id == STUDIES.c.id)
+    .where(
+        STUDIES.c.study_instance_uid.in_(sa.bindparam("studies", expanding=True)),
+        SERIES.c.series_instance_uid.in_(sa.bindparam("series", expanding=True)),
+    )
+    .order_by(STUDIES.c.study_instance_uid)
+    .with_for_update(key_share=True, of=STUDIES)
+)
+_ADD_ARRIVALS = (
+    sa.update(SERIES)
+    .where(SERIES.c.id == sa.bindparam("of"))
+    .values(
+        state=SeriesState.RECEIVING,
+        reason=None,
+        instances=SERIES.c.instances + sa.bindparam("added"),
+        size=SERIES.c.size + sa.bindparam("more"),
+        last_received_at=_later(SERIES.c.last_received_at),
+    )
+)
+_ADD_CONFLICTS = (
+    sa.update(SERIES)
+    .where(SERIES.c.id == sa.bindparam("of"))
+    .values(
+        conflicts=SERIES.c.conflicts + sa.bindparam("added"),
+        size=SERIES.c.size + sa.bindparam("more"),
+    )
+)
+_MARK_STUDIES = (
+    sa.update(STUDIES)
+    .where(STUDIES.c.study_instance_uid == sa.bindparam("of"))
+    .values(routed=False, last_received_at=_later(STUDIES.c.last_received_at))
+)
+
+
+@cache
+def _insert_instances(dialect: str) -> ReturningInsert[Any]:
+    return (
+        insert_for(dialect, INSTANCES)
+        .on_conflict_do_nothing()
+        .returning(INSTANCES.c.sop_instance_uid, INSTANCES.c.digest)
+    )
 
 
 def register(connection: Connection, batch: Sequence[Instance]) -> dict[Identity, Registration]:
@@ -80,16 +133,11 @@ def _series_ids(connection: Connection, batch: Sequence[Instance]) -> dict[Serie
 
 def _find_series(connection: Connection, wanted: Iterable[SeriesUids]) -> dict[SeriesUids, int]:
     wanted = frozenset(wanted)
-    found = connection.execute(
-        sa.select(STUDIES.c.study_instance_uid, SERIES.c.series_instance_uid, SERIES.c.id)
-        .join(SERIES, SERIES.c.study_id == STUDIES.c.id)
-        .where(
-            STUDIES.c.study_instance_uid.in_({study for study, _ in wanted}),
-            SERIES.c.series_instance_uid.in_({series for _, series in wanted}),
-        )
-        .order_by(STUDIES.c.study_instance_uid)
-        .with_for_update(key_share=True, of=STUDIES)
-    )
+    uids = {
+        "studies": sorted({study for study, _ in wanted}),
+        "series": sorted({series for _, series in wanted}),
+    }
+    found = connection.execute(_FIND_SERIES, uids)
     return {(row[0], row[1]): row[2] for row in found if (row[0], row[1]) in wanted}
 
 
@@ -152,15 +200,13 @@ def _insert(
     """The identities that were inserted; whatever breaks a unique constraint is left out."""
     if not batch:
         return set()
-    statement = (
-        insert(connection, INSTANCES)
-        .on_conflict_do_nothing()
-        .returning(INSTANCES.c.sop_instance_uid, INSTANCES.c.digest)
-    )
     rows = [
         _instance_row(instance, series[_uids(instance)], conflict=conflict) for instance in batch
     ]
-    return {(sop, digest) for sop, digest in connection.execute(statement, rows)}
+    return {
+        (sop, digest)
+        for sop, digest in connection.execute(_insert_instances(connection.dialect.name), rows)
+    }
 
 
 def _instance_row(instance: Instance, series_id: int, *, conflict: bool) -> dict[str, Any]:
@@ -237,40 +283,21 @@ def _growth(
 
 
 def _count_arrivals(connection: Connection, grown: Mapping[int, _Growth]) -> None:
-    if not grown:
-        return
-    connection.execute(
-        sa.update(SERIES)
-        .where(SERIES.c.id == sa.bindparam("of"))
-        .values(
-            state=SeriesState.RECEIVING,
-            reason=None,
-            instances=SERIES.c.instances + sa.bindparam("added"),
-            size=SERIES.c.size + sa.bindparam("more"),
-            last_received_at=_later(SERIES.c.last_received_at),
-        ),
-        [
-            {"of": series_id, "added": one.added, "more": one.size, "at": one.latest}
-            for series_id, one in sorted(grown.items())
-        ],
-    )
+    rows = [
+        {"of": series_id, "added": one.added, "more": one.size, "at": one.latest}
+        for series_id, one in sorted(grown.items())
+    ]
+    if rows:
+        connection.execute(_ADD_ARRIVALS, rows)
 
 
 def _count_conflicts(connection: Connection, grown: Mapping[int, _Growth]) -> None:
-    if not grown:
-        return
-    connection.execute(
-        sa.update(SERIES)
-        .where(SERIES.c.id == sa.bindparam("of"))
-        .values(
-            conflicts=SERIES.c.conflicts + sa.bindparam("added"),
-            size=SERIES.c.size + sa.bindparam("more"),
-        ),
-        [
-            {"of": series_id, "added": one.added, "more": one.size}
-            for series_id, one in sorted(grown.items())
-        ],
-    )
+    rows = [
+        {"of": series_id, "added": one.added, "more": one.size}
+        for series_id, one in sorted(grown.items())
+    ]
+    if rows:
+        connection.execute(_ADD_CONFLICTS, rows)
 
 
 def _mark_studies(connection: Connection, arrived: Sequence[Instance]) -> None:
@@ -279,14 +306,5 @@ def _mark_studies(connection: Connection, arrived: Sequence[Instance]) -> None:
         at = latest.get(instance.study_instance_uid, instance.received_at)
         latest[instance.study_instance_uid] = max(at, instance.received_at)
     if latest:
-        connection.execute(
-            sa.update(STUDIES)
-            .where(STUDIES.c.study_instance_uid == sa.bindparam("of"))
-            .values(routed=False, last_received_at=_later(STUDIES.c.last_received_at)),
-            [{"of": uid, "at": at} for uid, at in sorted(latest.items())],
-        )
-
-
-def _later(column: "sa.Column[datetime]") -> sa.Case[datetime]:
-    at = sa.bindparam("at", type_=column.type)
-    return sa.case((column < at, at), else_=column)
+        rows = [{"of": uid, "at": at} for uid, at in sorted(latest.items())]
+        connection.execute(_MARK_STUDIES, rows)

@@ -126,6 +126,15 @@ def test_a_retry_keeps_the_error_until_it_succeeds(catalog: Catalog, queue: Queu
     assert (again.attempts, again.last_error) == (2, "connection refused")
 
 
+def test_a_destination_that_is_back_gets_at_once_what_waited_for_a_retry(queue: Queue) -> None:
+    (report,) = claimed(queue, "archive")
+    assert queue.delivery_hasten("archive", now=START) == 0, "a sender has it in hand"
+    assert queue.delivery_retry(report, after(3600), "connection refused")
+    assert queue.delivery_hasten("pacs", now=after(5)) == 0
+    assert queue.delivery_hasten("archive", now=after(5)) == 1
+    assert kinds(claimed(queue, "archive", seconds=5)) == [REPORT]
+
+
 def test_failed_deliveries_are_sent_again_on_request(queue: Queue) -> None:
     queue.delivery_failed(claimed(queue)[0], "given up")
     assert queue.redeliver(failed=True, destination="archive", now=START) == 0
