@@ -30,8 +30,8 @@ class Acquisition:
 class Image:
     """A regular stack in the patient: what a model sees.
 
-    `volume`: axes (slice, row, column), affine to LPS millimetres (PS3.3 C.7.6.2.1.1); CT values in HU.
-    `padding`: True where the scanner had no data (Pixel Padding), same axes; None when there is none.
+    `volume`: axes (slice, row, column), affine to LPS mm (PS3.3 C.7.6.2.1.1); CT values in HU.
+    `padding`: True where the scanner had no data (Pixel Padding), same axes; None without any.
     """
 
     volume: hd.Volume

@@ -179,6 +179,12 @@ def _tracking(label: str, subject: Subject) -> hd.sr.TrackingIdentifier:
     )
 
 
+def _tracking_together(labels: Sequence[str], subject: Subject) -> hd.sr.TrackingIdentifier:
+    """Never that of a single segment, whatever the labels are."""
+    uid = common.tracking_uid(subject.source, subject.provenance, f"together: {labels!r}")
+    return hd.sr.TrackingIdentifier(identifier=" + ".join(labels) or WHOLE_IMAGE, uid=uid)
+
+
 def _algorithm(provenance: Provenance) -> hd.sr.AlgorithmIdentification:
     return hd.sr.AlgorithmIdentification(
         name=provenance.model_name, version=provenance.model_version
@@ -213,7 +219,7 @@ def _common_group(
     """Measurements of several segments together (all, when the image is meant) or of an image."""
     segments = labels or tuple(subject.masks)
     measured: dict[str, Any] = {
-        "tracking_identifier": _tracking(" + ".join(labels) or WHOLE_IMAGE, subject),
+        "tracking_identifier": _tracking_together(labels, subject),
         "measurements": _nums(measurements),
         "algorithm_id": _algorithm(subject.provenance),
     }
