@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from service import explain
@@ -9,7 +10,6 @@ from service.analysis import Analyst
 from service.config import Configuration
 from service.exits import CommandError
 from service.node import child_setup
-from service.retrieval import Query
 from service.tasks import Analysed, Failed, Task, Unreadable
 from storage.records import Header, SeriesArrival, Vector
 from storage.registration import patient_key
@@ -17,8 +17,18 @@ from storage.registration import patient_key
 Member = tuple[Path, Header]
 
 
-def described(configuration: Configuration, path: Path) -> tuple[Query, ...]:
-    """A query for each series at and below `path` that a route gives to a model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A series of files. `patient`: as in `StoredVector`."""
+
+    study_instance_uid: str
+    modality: str
+    patient: str
+    vectors: tuple[Vector, ...]
+
+
+def described(configuration: Configuration, path: Path) -> tuple[Description, ...]:
+    """Each series at and below `path` that a route gives to a model.
 
     Without such a route the first model looks at every series.
     """
@@ -29,11 +39,11 @@ def described(configuration: Configuration, path: Path) -> tuple[Query, ...]:
     if not wanted:
         wanted = [(each, model.name) for each in arrivals for model in configuration.models[:1]]
     analyst = Analyst(child_setup(configuration))
-    queries = [
-        _query(analyst, arrival, model, series[arrival.series_instance_uid])
+    descriptions = [
+        _description(analyst, arrival, model, series[arrival.series_instance_uid])
         for arrival, model in wanted
     ]
-    found = tuple(query for query in queries if query.vectors)
+    found = tuple(each for each in descriptions if each.vectors)
     if not found:
         raise CommandError(f"{path}: no series of which a configured model makes feature vectors")
     return found
@@ -53,9 +63,9 @@ def _series(path: Path) -> dict[str, list[Member]]:
     return members
 
 
-def _query(
+def _description(
     analyst: Analyst, arrival: SeriesArrival, model: str, members: Sequence[Member]
-) -> Query:
+) -> Description:
     paths = tuple(file for file, _ in members)
     task = Task(model=model, paths=paths, fingerprint="", generation=1, predecessor=None)
     match analyst.answer(task):
@@ -71,7 +81,7 @@ def _query(
             )
         case Failed(reason=reason) | Unreadable(reason=reason):
             raise CommandError(f"{arrival.series_instance_uid}: {reason}")
-    return Query(
+    return Description(
         study_instance_uid=arrival.study_instance_uid,
         modality=arrival.modality,
         patient=patient_key(members[0][1]),

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
+from service import catalogue
 from service.config import Configuration
 from service.exits import SUCCESS, CommandError, UsageError
-from storage.database import open_database
 from storage.queue import Queue
 
 
@@ -14,13 +14,10 @@ def requeue(configuration: Configuration, *, study: str | None, model: str | Non
     if model is not None and model not in names:
         allowed = ", ".join(names) or "none is configured"
         raise UsageError(f"--model: {model!r} is not a model; allowed: {allowed}")
-    database = open_database(configuration.database_url)
-    try:
+    with catalogue.opened(configuration) as database:
         count = Queue(database).requeue(
             study=study, failed=study is None, model=model, now=datetime.now(UTC)
         )
-    finally:
-        database.close()
     if study is not None and count == 0:
         raise CommandError(f"{study}: no finished or failed analysis of this study; see status")
     print(f"{count} {'analysis is' if count == 1 else 'analyses are'} waiting again")

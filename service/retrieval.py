@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service import catalogue
 from service.config import Configuration
 from service.exits import SUCCESS, CommandError
-from storage.database import open_database
 from storage.records import Vector
 from storage.vectors import StoredVector, Vectors, as_matrix
 
@@ -226,14 +226,11 @@ def print_similar(
     as_json: bool,
 ) -> int:
     """Print the neighbours of a stored study or series, or of a folder of files."""
-    database = open_database(configuration.database_url)
-    try:
+    with catalogue.opened(configuration) as database:
         vectors = Vectors(database)
         queries = _queries(configuration, vectors, study=study, series=series, path=path)
         kinds = {(v.kind, v.version) for query in queries for v in query.vectors}
         corpora = {kind: Corpus(*vectors.matrix(*kind)) for kind in kinds}
-    finally:
-        database.close()
     from inference.features import explain  # loads scikit-image: only when asked for
 
     found = neighbours(queries, corpora, count=count, explain=explain)
@@ -255,7 +252,15 @@ def _queries(
     if path is not None:
         from service.description import described
 
-        return described(configuration, path)
+        return tuple(
+            Query(
+                study_instance_uid=each.study_instance_uid,
+                modality=each.modality,
+                patient=each.patient,
+                vectors=each.vectors,
+            )
+            for each in described(configuration, path)
+        )
     stored = vectors.of_study(study) if study is not None else vectors.of_series(series or "")
     if not stored:
         asked = f"--study {study}" if study is not None else f"--series {series}"

@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from service import catalogue
 from service.config import Configuration
 from service.exits import SUCCESS, CommandError
 from storage.catalog import Catalog
-from storage.database import open_database
 from storage.overview import Outcome, Overview, SeriesOverview, StudyOverview
 from storage.records import Delivery, DeliveryState, Header, SeriesState
 
@@ -49,16 +49,8 @@ def read(
     configuration: Configuration, *, study: str | None = None, latest: int | None = None
 ) -> Overview:
     """The overview, from the catalogue as it is now; CommandError where no node has run yet."""
-    url = configuration.database_url
-    if url.startswith("sqlite:///"):
-        file = configuration.storage.directory / "catalogue.sqlite"
-        if not file.exists():
-            raise CommandError(f"{file}: no catalogue yet; start the node once")
-    database = open_database(url)
-    try:
+    with catalogue.opened(configuration) as database:
         return Catalog(database).overview(study, latest=latest)
-    finally:
-        database.close()
 
 
 def as_document(overview: Overview) -> dict[str, Any]:
