@@ -30,7 +30,7 @@ from storage.queue import Queue
 ROLES = ("receive", "infer", "deliver", "maintain", "web")
 GIB = 1024**3
 LATEST_STUDIES = 50  # on the status page
-GRACE_SECONDS = 15.0  # for associations that are open when the node stops
+GRACE_SECONDS = 10.0  # for associations that are open when the node stops
 
 
 class UnknownRoleError(ValueError):

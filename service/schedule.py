@@ -1,5 +1,6 @@
 """A sweep runs at its interval, never beside itself; one that raises runs again the next time."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class Sweep:
 
 def run(sweeps: Sequence[Sweep], *, stop: Stop) -> None:
     """Run the sweeps, a thread for each, until told to stop; returns when none is at work."""
+    # A sweep that takes longer than its interval is late, not lost: no line for each time it is.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     scheduler = BackgroundScheduler(timezone=UTC, daemon=True)
     for sweep in sweeps:
         scheduler.add_executor(ThreadPoolExecutor(1), alias=sweep.name)
