@@ -20,7 +20,7 @@ from inference.encoding import (
     Reference,
     checks,
     common,
-    long_axis,
+    drawing,
     planes,
     source_headers,
 )
@@ -75,7 +75,7 @@ def _subject(
         segmentation=segmentation,
         grid=grid,
         masks=masks,
-        axes=tuple(long_axis.of_mask(mask, grid) for mask in masks.values() if grid is not None),
+        axes=tuple(drawing.of_mask(mask, grid) for mask in masks.values() if grid is not None),
     )
 
 
@@ -147,8 +147,8 @@ def _evidence_for_highdicom(subject: Subject) -> Iterator[Dataset]:
     if subject.segmentation is not None:
         yield _header(subject, source_headers.reference(subject.segmentation))
     if subject.grid is not None:
-        for place in {axis.plane for axis in subject.axes}:
-            yield _header(subject, subject.grid.planes[place].reference)
+        for reference in subject.source.references:  # any of them may be drawn on
+            yield _header(subject, reference)
 
 
 def _header(subject: Subject, reference: Reference) -> Dataset:

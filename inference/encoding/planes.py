@@ -16,7 +16,7 @@ from inference.encoding import Reference
 from inference.encoding.source_headers import number, numbers, quiet, reference
 from inference.errors import EncodingError
 from inference.findings import Segment
-from inference.series import Source
+from inference.frames import Source
 from inference.volume import Stack
 
 Floats = NDArray[np.float64]

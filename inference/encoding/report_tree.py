@@ -19,9 +19,9 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from inference import coding, uids
-from inference.encoding import Provenance, common, long_axis
-from inference.encoding.long_axis import LongAxis
-from inference.encoding.planes import Planes
+from inference.encoding import Provenance, common, drawing
+from inference.encoding.drawing import Drawing, LongAxis
+from inference.encoding.planes import Plane, Planes
 from inference.encoding.source_headers import Source
 from inference.errors import EncodingError
 from inference.findings import Findings, Measurement, Segment, Verdict
@@ -33,7 +33,6 @@ NO_FRAME_OF_REFERENCE = (
     "Note: the source has no Frame of Reference UID; positions hold within its series only."
 )
 Mask = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 Group = (
     hd.sr.MeasurementsAndQualitativeEvaluations
     | hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -133,43 +132,39 @@ def _segment_group(
         algorithm_id=_algorithm(subject.provenance),
         measurements=[*_nums(_of_segment(findings.measurements, definition.label)), length],
     )
-    group[0].ContentSequence.extend(_paths(axis, subject))
+    group[0].ContentSequence.extend(_drawn(coding.PATH, "POLYLINE", axis.line, subject))
     return group
 
 
-def _paths(axis: LongAxis, subject: Subject) -> Iterator[hd.sr.ContentItem]:
-    """The line in its image, where viewers go to draw it, and in the patient."""
+def _drawn(
+    name: Code, graphic_type: str, points: Drawing, subject: Subject
+) -> Iterator[hd.sr.ContentItem]:
+    """In its image, where viewers go to draw it, and in the patient."""
     if subject.grid is None:
-        raise EncodingError("a line needs the stack that it lies in")
-    plane = subject.grid.planes[axis.plane]
+        raise EncodingError("a drawing needs the stack that it lies in")
     in_image = hd.sr.ScoordContentItem(
-        name=coding.PATH,
-        graphic_type=hd.sr.GraphicTypeValues.POLYLINE,
-        graphic_data=axis.pixels,
-        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
-    )
-    in_image.ContentSequence = hd.sr.ContentSequence(
-        [
-            hd.sr.SourceImageForRegion(
-                referenced_sop_class_uid=plane.reference.sop_class_uid,
-                referenced_sop_instance_uid=plane.reference.sop_instance_uid,
-                referenced_frame_numbers=None if plane.frame is None else [plane.frame],
-            )
-        ]
-    )
-    yield in_image
-    yield _in_patient(coding.PATH, hd.sr.GraphicTypeValues3D.POLYLINE, axis.ends, subject)
-
-
-def _in_patient(
-    name: Code, graphic_type: hd.sr.GraphicTypeValues3D, points: Floats, subject: Subject
-) -> hd.sr.Scoord3DContentItem:
-    return hd.sr.Scoord3DContentItem(
         name=name,
         graphic_type=graphic_type,
-        graphic_data=points,
+        graphic_data=points.in_image,
+        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
+    image = _image(subject.grid.planes[points.plane])
+    in_image.ContentSequence = hd.sr.ContentSequence([image])
+    yield in_image
+    yield hd.sr.Scoord3DContentItem(
+        name=name,
+        graphic_type=graphic_type,
+        graphic_data=points.in_patient(subject.grid),
         frame_of_reference_uid=subject.source.frame_of_reference_uid,
         relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
+
+
+def _image(plane: Plane) -> hd.sr.SourceImageForRegion:
+    return hd.sr.SourceImageForRegion(
+        referenced_sop_class_uid=plane.reference.sop_class_uid,
+        referenced_sop_instance_uid=plane.reference.sop_instance_uid,
+        referenced_frame_numbers=None if plane.frame is None else [plane.frame],
     )
 
 
@@ -230,26 +225,21 @@ def _common_group(
         if segments
         else hd.sr.MeasurementsAndQualitativeEvaluations(**measured)
     )
-    group[0].ContentSequence.append(
-        _in_patient(
-            coding.REPRESENTATIVE_POINT,
-            hd.sr.GraphicTypeValues3D.POINT,
-            _representative_point(subject, segments)[None],
-            subject,
-        )
-    )
+    point = _representative_point(segments, subject)
+    drawn = _drawn(coding.REPRESENTATIVE_POINT, "POINT", point, subject)
+    group[0].ContentSequence.extend(drawn)
     return group
 
 
-def _representative_point(subject: Subject, labels: Sequence[str]) -> Floats:
+def _representative_point(labels: Sequence[str], subject: Subject) -> Drawing:
     """In the largest of the segments, or in the middle of the stack."""
+    if labels:
+        return drawing.point_inside(
+            max((subject.masks[label] for label in labels), key=np.count_nonzero)
+        )
     if subject.grid is None:
         raise EncodingError("findings need the stack that they were made in")
-    if labels:
-        largest = max((subject.masks[label] for label in labels), key=np.count_nonzero)
-        return long_axis.point_inside(largest, subject.grid)
-    grid = subject.grid
-    return grid.point(len(grid.planes) // 2, grid.rows // 2, grid.columns // 2)
+    return drawing.middle_of(subject.grid)
 
 
 def _together(

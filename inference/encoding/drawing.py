@@ -1,0 +1,83 @@
+"""What a reader sees drawn: the greatest extent of a mask in the slice where its area is largest.
+
+Ends lie on the corners of pixels, so that a mask of one pixel has a length too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+
+from inference.encoding.planes import Planes
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """Points in one slice. `places`: (n, 2) row, column; pixel centres are whole numbers."""
+
+    plane: int
+    places: Floats
+
+    @property
+    def in_image(self) -> Floats:
+        """(n, 2) column, row from the outer corner of the first pixel (PS3.3 C.18.6.1.1)."""
+        return self.places[:, ::-1] + 0.5
+
+    def in_patient(self, grid: Planes) -> Floats:
+        """(n, 3) patient coordinates, mm."""
+        return np.stack([grid.point(self.plane, row, column) for row, column in self.places])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongAxis:
+    """A line between two points; `length`, mm."""
+
+    line: Drawing
+    length: float
+
+
+def of_mask(mask: Mask, grid: Planes) -> LongAxis:
+    """The long axis of a mask that is not empty; axes (slice, row, column)."""
+    plane = _widest(mask)
+    corners = _outer_corners(mask[plane])
+    distances = squareform(pdist(corners * grid.pixel_spacing))
+    ends = np.unravel_index(int(distances.argmax()), distances.shape)
+    line = Drawing(plane=plane, places=corners[list(ends)])
+    return LongAxis(line=line, length=float(distances[ends]))
+
+
+def point_inside(mask: Mask) -> Drawing:
+    """The pixel of the mask that is nearest to the middle of its widest slice."""
+    plane = _widest(mask)
+    pixels = np.argwhere(mask[plane])
+    middle = int(((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin())
+    return Drawing(plane=plane, places=pixels[[middle]].astype(np.float64))
+
+
+def middle_of(grid: Planes) -> Drawing:
+    """The pixel in the middle of the stack."""
+    centre = np.array([[grid.rows // 2, grid.columns // 2]], dtype=np.float64)
+    return Drawing(plane=len(grid.planes) // 2, places=centre)
+
+
+def _widest(mask: Mask) -> int:
+    return int(mask.sum(axis=(1, 2)).argmax())
+
+
+def _outer_corners(area: Mask) -> Floats:
+    """(row, column) of the outer corners of every row: the two farthest apart are among them."""
+    rows = np.flatnonzero(area.any(axis=1))
+    first = area[rows].argmax(axis=1) - 0.5
+    last = area.shape[1] - area[rows, ::-1].argmax(axis=1) - 0.5
+    corners: Floats = np.concatenate(
+        [
+            np.stack([rows + edge, column], axis=1)
+            for edge in (-0.5, 0.5)
+            for column in (first, last)
+        ]
+    )
+    return corners
