@@ -4,6 +4,7 @@ Does not cover when an object is tried again (tests/integration/test_delivery.py
 misbehaves (tests/integration/test_delivery_dicom.py).
 """
 
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -137,6 +138,27 @@ def test_an_outcome_is_known_before_the_next_object_leaves(
     assert landed(place.folder) == [data_set(results[0].path)]
     sending.close()  # type: ignore[attr-defined]
     assert len(landed(place.folder)) == 1
+
+
+def test_a_folder_without_room_keeps_no_half_file(results: list[Outgoing], tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (results[0].size // 2, before[1]))
+    try:
+        (outcome,) = made("folder", path=str(tmp_path / "out")).send(results[:1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert outcome.answer is Answer.TRANSIENT
+    assert "EFBIG" in (outcome.note or "")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_name_that_is_no_uid_never_becomes_a_path(
+    results: list[Outgoing], tmp_path: Path
+) -> None:
+    odd = replace(results[0], sop_instance_uid="../1.2")
+    (outcome,) = made("folder", path=str(tmp_path / "out")).send([odd])
+    assert outcome.answer is Answer.UNSENDABLE
+    assert not (tmp_path / "1.2.dcm").exists()
 
 
 def test_echo(place: Place) -> None:

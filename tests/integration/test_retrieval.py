@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from inference import phantom
 from service import config
+from service.description import described
 from service.exits import CommandError
 from service.retrieval import (
     Corpus,
@@ -167,7 +169,8 @@ def test_unknown_kinds_have_words() -> None:
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[tuple[Outbox, config.Configuration]]:
     """A node with a configuration."""
-    (tmp_path / "node.toml").write_text(f'[storage]\ndirectory = "{tmp_path / "node"}"\n')
+    model = '[[models]]\nname = "body"\nkind = "body_outline"\n'
+    (tmp_path / "node.toml").write_text(f'[storage]\ndirectory = "{tmp_path / "node"}"\n{model}')
     outbox = open_outbox(tmp_path / "node")
     yield outbox, config.load(tmp_path / "node.toml")
     outbox.database.close()
@@ -196,6 +199,41 @@ def test_the_command_prints_what_the_interface_says(
     assert "another study of the same patient" not in second["reasons"]
     print_similar(configuration, study="1.2.3.1", as_json=False, **asked)
     assert "grey values: the same (1.00)" in capsys.readouterr().out
+
+
+def test_files_that_never_came_are_described_as_those_that_did(
+    node: tuple[Outbox, config.Configuration], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outbox, configuration = node
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "notes.txt").write_text("not DICOM")
+    series = phantom.datasets(phantom.thorax(shape=(24, 64, 64), spacing=(10.0, 6.0, 6.0)))
+    for number, dataset in enumerate(series):
+        dataset.save_as(files / f"{number}.dcm", enforce_file_format=True)
+    (made,) = described(configuration, files)
+    outbox.finish(1, [], destinations=[], vectors=made.vectors, patient="PHANTOM")
+    asked = {"study": None, "series": None, "count": 5, "as_json": True}
+    print_similar(configuration, path=files, **asked)
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["study_instance_uid"], found["score"]) == ("1.2.3.1", 1.0)
+    assert found["reasons"][0] == "another study of the same patient"
+    with pytest.raises(CommandError, match="no DICOM file"):
+        print_similar(configuration, path=files / "notes.txt", **asked)
+
+
+def test_a_node_that_never_ran_is_named(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("")
+    with pytest.raises(CommandError, match="no catalogue yet"):
+        print_similar(
+            config.load(tmp_path / "node.toml"),
+            study="1.2",
+            series=None,
+            path=None,
+            count=5,
+            as_json=True,
+        )
+    assert not (tmp_path / "data" / "catalogue.sqlite").exists()
 
 
 def test_a_study_without_vectors_is_named(node: tuple[Outbox, config.Configuration]) -> None:
