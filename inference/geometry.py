@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import InputRefused
-from inference.series import Frame
+from inference.frames import Frame
 
 Floats = NDArray[np.float64]
 

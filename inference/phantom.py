@@ -5,7 +5,6 @@
 Coordinates are LPS millimetres (PS3.3 C.7.6.2.1.1); the origin is the middle of the thorax.
 """
 
-import itertools
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,11 +23,12 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
+from inference import anatomy
+
 Floats = NDArray[np.float64]
 Shorts = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 
-AIR, FAT, TISSUE, BLOOD, SPONGY_BONE, CORTICAL_BONE, TABLE = -1000, -100, 40, 45, 200, 600, 150
 NAMESPACE = uuid.UUID("5c1a2f1e-7d0b-4b0f-9a55-1f9f4f3c2d10")
 
 
@@ -54,6 +54,13 @@ class Grid:
         column = np.arange(self.columns)[None, :, None] * self.pixel_spacing[1]
         points: Floats = self.positions[index] + row + column * np.asarray(self.right)
         return points
+
+    @property
+    def axes(self) -> anatomy.Axes:
+        """Positions along z, y and x of an axial grid, mm."""
+        row = np.arange(self.rows) * self.pixel_spacing[0] + self.positions[0, 1]
+        column = np.arange(self.columns) * self.pixel_spacing[1] + self.positions[0, 0]
+        return self.positions[:, 2], row, column
 
     @property
     def affine(self) -> Floats:
@@ -140,14 +147,6 @@ def _markers_slice(points: Floats, width_mm: float) -> Floats:
     return values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tube:
-    start: Floats
-    end: Floats
-    start_mm: float  # radius
-    end_mm: float
-
-
 def thorax(
     shape: tuple[int, int, int] = (100, 176, 176),
     spacing: tuple[float, float, float] = (3.0, 2.2, 2.2),
@@ -169,18 +168,9 @@ def thorax(
     """
     grid = regular(shape, spacing)
     generator = np.random.default_rng(seed)
-    hu, truth = _solids(grid, lung_hu=lung_hu, table=table)
-    lungs = truth["right_lung"] | truth["left_lung"]
-    for tube in _vessel_tubes(generator, vessels):
-        for piece in _pieces(tube):
-            _paint(hu, _tube_mask(grid, piece, lungs.shape), BLOOD, within=lungs)
-    for centre, radius in _bulla_spheres(generator, bullae):
-        ball = _Tube(start=centre, end=centre, start_mm=radius, end_mm=radius)
-        _paint(hu, _tube_mask(grid, ball, lungs.shape), -985, within=lungs)
-    airway = _airways(hu, grid, lungs.shape)
-    truth["airway"] = airway
-    for side in ("right_lung", "left_lung"):
-        truth[side] &= ~airway
+    hu, truth = anatomy.draw(
+        grid.axes, generator, lung_hu=lung_hu, vessels=vessels, bullae=bullae, table=table
+    )
     sigma = [blur_mm / step for step in spacing]
     hu = ndimage.gaussian_filter(hu, sigma) if blur_mm else hu
     hu += generator.standard_normal(hu.shape, dtype=np.float32) * np.float32(noise_hu)
@@ -195,178 +185,6 @@ def _outside_circle(grid: Grid) -> Mask:
     column = np.linspace(-1, 1, grid.columns)[None, :]
     outside: Mask = row**2 + column**2 > 1
     return outside
-
-
-def _solids(
-    grid: Grid, *, lung_hu: int, table: bool
-) -> tuple[NDArray[np.float32], dict[str, Mask]]:
-    shape = (len(grid.positions), grid.rows, grid.columns)
-    hu = np.full(shape, AIR, np.float32)
-    truth = {name: np.zeros(shape, np.bool_) for name in ("body", "right_lung", "left_lung")}
-    for index in range(shape[0]):
-        points = grid.points(index)
-        x, y, z = points[0, :, 0][None, :], points[:, 0, 1][:, None], float(points[0, 0, 2])
-        body = _ellipse(x, y, 175, 118) < 1
-        lung = _lung(x, y, z)
-        _solid_slice(hu[index], x, y, z, body=body)
-        hu[index][lung] = lung_hu
-        if table:
-            hu[index][_table(x, y)] = TABLE
-        truth["body"][index] = body
-        truth["right_lung"][index] = lung & (x < 0)
-        truth["left_lung"][index] = lung & (x > 0)
-    return hu, truth
-
-
-def _solid_slice(hu: NDArray[np.float32], x: Floats, y: Floats, z: float, *, body: Mask) -> None:
-    hu[body] = FAT
-    hu[_ellipse(x, y, 160, 104) < 1] = TISSUE
-    hu[_ribs(x, y, z)] = CORTICAL_BONE
-    spine = np.hypot(x, y - 72)
-    hu[spine < 20] = CORTICAL_BONE if z % 30 > 6 else TISSUE  # vertebrae and discs
-    hu[spine < 17] = SPONGY_BONE if z % 30 > 6 else TISSUE
-    hu[np.hypot(x / 22, (y + 92) / 6) < 1] = SPONGY_BONE  # sternum
-    hu[_heart(x, y, z) < 1] = BLOOD
-
-
-def _ellipse(x: Floats, y: Floats, across: float, along: float) -> Floats:
-    return (x / across) ** 2 + (y / along) ** 2
-
-
-def _ribs(x: Floats, y: Floats, z: float) -> Mask:
-    shell = (_ellipse(x, y, 150, 97) > 1) & (_ellipse(x, y, 156, 102) < 1)
-    ribs: Mask = shell & (((z + 0.35 * y) % 26.0) < 9.0)
-    return ribs
-
-
-def _heart(x: Floats, y: Floats, z: float) -> Floats:
-    return ((x - 28) / 55) ** 2 + ((y + 25) / 48) ** 2 + ((z + 45) / 58) ** 2
-
-
-def _lung(x: Floats, y: Floats, z: float) -> Mask:
-    """Inside the rib cage, beside the mediastinum, between the diaphragm's domes and the apex."""
-    rise = (z + 30) / 155 if z > -30 else (z + 30) / 400
-    if abs(rise) >= 1:
-        return np.zeros(np.broadcast_shapes(x.shape, y.shape), np.bool_)
-    narrowing = float(np.sqrt(1 - rise**2))
-    cage = _ellipse(x, y, 144 * narrowing, 90 * narrowing) < 1
-    mediastinum = np.abs(x) < 26 + 6 * np.cos(y / 40)
-    across = (np.abs(x) - 75) / 85
-    dome = -75 - 45 * (across**2 + (y / 85) ** 2) + np.where(x < 0, 8, 0)  # right dome is higher
-    around_spine = np.hypot(x, y - 72) < 26
-    lung: Mask = cage & ~mediastinum & ~around_spine & (z > dome) & (_heart(x, y, z) > 1.08)
-    return lung
-
-
-def _table(x: Floats, y: Floats) -> Mask:
-    sagging = 132 - (x / 220) ** 2 * 20
-    table: Mask = (np.abs(x) < 200) & (y > sagging) & (y < sagging + 6)
-    return table
-
-
-CARINA = np.array([0.0, 22.0, 30.0])
-LOBES = ((75, 10, 50), (85, -20, 0), (80, 45, -45))  # where lobar bronchi end, left side
-HILA = (np.array([-48.0, 24.0, 2.0]), np.array([48.0, 24.0, 0.0]))
-
-
-def _airway_tubes() -> list[_Tube]:
-    top = np.array([0.0, 12.0, 400.0])
-    tubes = [_Tube(start=top, end=CARINA, start_mm=9.0, end_mm=9.0)]
-    for side, hilum in zip((-1, 1), HILA, strict=True):
-        tubes.append(_Tube(start=CARINA, end=hilum, start_mm=7.5, end_mm=6.0))
-        tips = [np.array(tip, float) for tip in LOBES]
-        tubes += [
-            _Tube(start=hilum, end=tip * (side, 1, 1), start_mm=4.5, end_mm=2.0) for tip in tips
-        ]
-    return tubes
-
-
-WALL_MM = 1.5
-
-
-def _airways(hu: NDArray[np.float32], grid: Grid, shape: tuple[int, ...]) -> Mask:
-    lumen = np.zeros(shape, np.bool_)
-    for tube in _airway_tubes():
-        wall = replace(tube, start_mm=tube.start_mm + WALL_MM, end_mm=tube.end_mm + WALL_MM)
-        _paint(hu, _tube_mask(grid, wall, shape), TISSUE)
-        box, inside = _tube_mask(grid, tube, shape)
-        lumen[box] |= inside
-    hu[lumen] = AIR
-    return lumen
-
-
-def _vessel_tubes(generator: np.random.Generator, count: int) -> list[_Tube]:
-    """Branches that leave each hilum, thin out and fork once."""
-    tubes = []
-    for (side, hilum), _ in itertools.product(zip((-1, 1), HILA, strict=True), range(count)):
-        target = np.array([side * generator.uniform(60, 130), *generator.uniform(-70, 70, 2)])
-        radius = generator.uniform(1.5, 4.0)
-        fork = hilum + (target - hilum) * generator.uniform(0.4, 0.7)
-        tubes.append(_Tube(start=hilum, end=fork, start_mm=radius, end_mm=radius * 0.7))
-        for _branch in range(2):
-            tip = target + generator.uniform(-20, 20, 3)
-            tubes.append(_Tube(start=fork, end=tip, start_mm=radius * 0.6, end_mm=0.7))
-    return tubes
-
-
-PIECE_MM = 10.0
-
-
-def _pieces(tube: _Tube) -> list[_Tube]:
-    """The tube as short ones, whose boxes hold little else."""
-    count = max(1, int(np.linalg.norm(tube.end - tube.start) // PIECE_MM))
-    parts = np.linspace(0, 1, count + 1)
-    points = [tube.start + part * (tube.end - tube.start) for part in parts]
-    radii = [tube.start_mm + part * (tube.end_mm - tube.start_mm) for part in parts]
-    return [
-        _Tube(start=points[i], end=points[i + 1], start_mm=radii[i], end_mm=radii[i + 1])
-        for i in range(count)
-    ]
-
-
-def _bulla_spheres(generator: np.random.Generator, count: int) -> list[tuple[Floats, float]]:
-    return [
-        (
-            np.array([side * generator.uniform(55, 120), *generator.uniform(-60, 60, 2)]),
-            float(generator.uniform(3, 10)),
-        )
-        for side, _ in itertools.product((-1, 1), range(count))
-    ]
-
-
-Box = tuple[slice, slice, slice]
-
-
-def _tube_mask(grid: Grid, tube: _Tube, shape: tuple[int, ...]) -> tuple[Box, Mask]:
-    """The box around a tapered tube on an axial grid, and the tube inside it."""
-    axes = [
-        grid.positions[:, 2],
-        grid.positions[0, 1] + np.arange(shape[1]) * grid.pixel_spacing[0],
-        grid.positions[0, 0] + np.arange(shape[2]) * grid.pixel_spacing[1],
-    ]
-    reach = max(tube.start_mm, tube.end_mm)
-    low = np.minimum(tube.start, tube.end)[::-1] - reach
-    high = np.maximum(tube.start, tube.end)[::-1] + reach
-    bounds = [np.searchsorted(axis, [low[i], high[i]]) for i, axis in enumerate(axes)]
-    box = (slice(*bounds[0]), slice(*bounds[1]), slice(*bounds[2]))
-    z, y, x = np.meshgrid(*(axes[i][box[i]] for i in range(3)), indexing="ij")
-    return box, _inside_tube(np.stack([x, y, z], axis=-1), tube)
-
-
-def _inside_tube(points: Floats, tube: _Tube) -> Mask:
-    along = tube.end - tube.start
-    length = float(along @ along) or 1.0
-    part = np.clip((points - tube.start) @ along / length, 0, 1)
-    distance = np.linalg.norm(points - tube.start - part[..., None] * along, axis=-1)
-    inside: Mask = distance < tube.start_mm + part * (tube.end_mm - tube.start_mm)
-    return inside
-
-
-def _paint(
-    hu: NDArray[np.float32], tube: tuple[Box, Mask], value: int, *, within: Mask | None = None
-) -> None:
-    box, mask = tube
-    hu[box][mask if within is None else mask & within[box]] = value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

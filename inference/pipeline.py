@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from inference import features, series, volume
+from inference import attributes, features, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
 from inference.features import FeatureVector
@@ -73,7 +73,7 @@ def describe(stack: Stack, findings: Findings) -> tuple[FeatureVector, ...]:
 
 def header_text(headers: Sequence[Dataset]) -> str:
     """The words in which the scanner described a series; none of them identifies a patient."""
-    found = (series.text(headers[0], keyword) for keyword in DESCRIPTIONS)
+    found = (attributes.text(headers[0], keyword) for keyword in DESCRIPTIONS)
     return " ".join(words for words in found if words)
 
 

@@ -26,8 +26,9 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, JPEGExtended12Bit
 
 from inference import jpeg_extended
+from inference.attributes import UNREADABLE, number, text, value
 from inference.errors import DecodeError, InputRefused
-from inference.series import UNREADABLE, Frame, number, text, value
+from inference.frames import Frame
 
 Stored = NDArray[np.integer[Any]]
 Values = NDArray[np.int32] | NDArray[np.float32]

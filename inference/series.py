@@ -13,108 +13,18 @@ Rules, in this order:
 A series that names several patients or studies is refused before any of this.
 """
 
-import math
-import struct
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-    MRImageStorage,
-    PositronEmissionTomographyImageStorage,
-)
 
+from inference.attributes import text
 from inference.errors import InputRefused
-
-SINGLE_FRAME = (CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage)
-MULTI_FRAME = (
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-)
-SLICE_IMAGES = frozenset(SINGLE_FRAME + MULTI_FRAME)
-
-NOT_SLICES = {  # values of Image Type and Frame Type, PS3.3 C.7.6.1.1.2, C.8.16.1
-    "LOCALIZER": "a localizer",
-    "SCOUT": "a localizer",
-    "PROJECTION IMAGE": "a projection",
-    "MIP": "a maximum intensity projection",
-    "MAX_IP": "a maximum intensity projection",
-    "MIN_IP": "a minimum intensity projection",
-    "MINIP": "a minimum intensity projection",
-    "VOLUME_RENDER": "a volume rendering",
-    "SURFACE_RENDER": "a surface rendering",
-    "SCREEN SAVE": "a screen capture",
-    "SECONDARY_CAPTURE": "a screen capture",
-    "RCBF": "a parametric map",
-    "RCBV": "a parametric map",
-    "MTT": "a parametric map",
-    "TTP": "a parametric map",
-    "DIVISION": "a parametric map",
-    "MULTIPLICATION": "a parametric map",
-    "STD_DEVIATION": "a parametric map",
-    "SUBTRACTION": "a parametric map",
-}
-
-# What third-party parsers raise on a damaged data set; nothing here is ours.
-UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,  # with RecursionError: sequences nested too deeply
-    TypeError,
-    ValueError,
-    struct.error,
-    BytesLengthException,
-    InvalidDicomError,
-)
+from inference.frames import Frame, Unsuitable, frames_of
 
 ORIENTATION_TOLERANCE = 1e-3  # largest difference of a direction cosine inside one stack
 SPACING_TOLERANCE = 1e-4  # relative difference of Pixel Spacing inside one stack
 DOMINANCE = 2  # the stack has more than this many times the images of any other
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a slice comes from: a header without pixel data and, in a multi-frame, its frame.
-
-    `frame_number` counts from 1 (Referenced Frame Number); None for a single-frame instance.
-    """
-
-    dataset: Dataset
-    frame_number: int | None = None
-
-    @property
-    def sop_class_uid(self) -> str:
-        """SOP Class UID (0008,0016)."""
-        return str(self.dataset.SOPClassUID)
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """SOP Instance UID (0008,0018)."""
-        return str(self.dataset.SOPInstanceUID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,37 +33,6 @@ class SetAside:
 
     sop_instance_uid: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One slice image as its header states it; LPS millimetres."""
-
-    dataset: Dataset  # with its pixel data
-    index: int  # of the frame in its instance, from 0
-    frame_number: int | None  # from 1; None for a single-frame instance
-    name: str  # how a refusal calls it: "image 12"
-    position: tuple[float, float, float]  # (0020,0032)
-    orientation: tuple[float, ...]  # (0020,0037), six cosines
-    pixel_spacing: tuple[float, float]  # between rows, between columns (0028,0030)
-    rows: int
-    columns: int
-    frame_of_reference_uid: str | None
-    derived: bool
-    acquisition: tuple[tuple[str, str], ...]  # what tells phases, echoes and kernels apart
-    slope: float | None  # (0028,1053)
-    intercept: float | None  # (0028,1052)
-    rescale_type: str | None  # (0028,1054)
-    thickness_mm: float | None  # (0018,0050)
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """SOP Instance UID (0008,0018)."""
-        return str(self.dataset.SOPInstanceUID)
-
-    def source(self, header: Dataset) -> Source:
-        """This frame by a header without pixel data."""
-        return Source(dataset=header, frame_number=self.frame_number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,22 +49,6 @@ class Chosen:
         return tuple({id(frame.dataset): frame.dataset for frame in self.frames}.values())
 
 
-DEFER_BYTES = 65_536  # longer values of a file given by path stay in it until they are asked for
-
-
-def parse(source: Path | BinaryIO) -> Dataset:
-    """A Part 10 file (PS3.10 7) as a data set; raises InputRefused when it cannot be one.
-
-    Of a path, the pixel data stay in the file, so that a stack is read a slice at a time.
-    """
-    defer = DEFER_BYTES if isinstance(source, Path) else None
-    with warnings.catch_warnings(action="ignore"):  # their texts may quote the patient
-        try:
-            return pydicom.dcmread(source, defer_size=defer)
-        except UNREADABLE as error:
-            raise InputRefused(f"not a readable DICOM file: {type(error).__name__}") from error
-
-
 def choose(datasets: Sequence[Dataset]) -> Chosen:
     """The frames that belong together by the rules above, and every other instance with a reason.
 
@@ -196,8 +59,8 @@ def choose(datasets: Sequence[Dataset]) -> Chosen:
     aside: list[SetAside] = []
     for dataset in datasets:
         try:
-            frames += _frames(dataset)
-        except _Unsuitable as reason:
+            frames += frames_of(dataset)
+        except Unsuitable as reason:
             aside.append(SetAside(sop_instance_uid=_uid(dataset), reason=str(reason)))
     if not frames:
         raise InputRefused(_nothing(aside))
@@ -231,43 +94,6 @@ def one_acquisition(chosen: Chosen, problem: str) -> Chosen:
     return replace(chosen, frames=tuple(ordered[0]), set_aside=_merged([*chosen.set_aside, *aside]))
 
 
-class _Unsuitable(Exception):  # noqa: N818  (never leaves this module)
-    """Why a data set is set aside."""
-
-
-def value(dataset: Dataset, keyword: str) -> Any:
-    """An element's value, None when absent, empty or unreadable."""
-    try:
-        found = dataset.get(keyword)
-    except UNREADABLE:
-        return None
-    return None if found is None or found == "" else found
-
-
-def text(dataset: Dataset, keyword: str) -> str | None:
-    """An element's value as one string, None when absent or empty."""
-    found = value(dataset, keyword)
-    if isinstance(found, MultiValue):
-        return "\\".join(map(str, found)) or None
-    return None if found is None else str(found).strip() or None
-
-
-def number(dataset: Dataset, keyword: str) -> float | None:
-    """An element's value as a finite number, None when it is not one."""
-    found = _numbers(dataset, keyword, 1)
-    return found[0] if found else None
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    found = value(dataset, keyword)
-    items = list(found) if isinstance(found, MultiValue) else [found]
-    try:
-        numbers = tuple(float(item) for item in items)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
-
-
 def _uid(dataset: Dataset) -> str:
     return text(dataset, "SOPInstanceUID") or ""
 
@@ -280,187 +106,6 @@ def _refuse_strangers(datasets: Sequence[Dataset]) -> None:
         count = len({text(dataset, keyword) for dataset in datasets})
         if count > 1:
             raise InputRefused(f"the instances name {count} different {what}")
-
-
-def _frames(dataset: Dataset) -> list[Frame]:
-    sop_class = UID(text(dataset, "SOPClassUID") or "")
-    if sop_class not in SLICE_IMAGES:
-        raise _Unsuitable(f"{sop_class.name or 'an object without SOP class'}: not a slice image")
-    if not _uid(dataset):
-        raise _Unsuitable("no SOP Instance UID")
-    if "PixelData" not in dataset:
-        raise _Unsuitable("no pixel data")
-    samples = number(dataset, "SamplesPerPixel")
-    photometric = text(dataset, "PhotometricInterpretation")
-    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise _Unsuitable(f"not a greyscale image ({photometric or 'no colour space'})")
-    _refuse_types(_values(dataset, "ImageType"))
-    return list(_multi_frame(dataset)) if sop_class in MULTI_FRAME else [_single_frame(dataset)]
-
-
-def _refuse_types(types: Sequence[str]) -> None:
-    what = next((NOT_SLICES[item] for item in types if item in NOT_SLICES), None)
-    if what is not None:
-        raise _Unsuitable(f"{what}, not a slice image")
-
-
-def _values(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    return tuple(item.strip().upper() for item in (text(dataset, keyword) or "").split("\\"))
-
-
-DISTINGUISHING = (
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-    "EchoNumbers",
-    "EchoTime",
-    "DiffusionBValue",
-    "ConvolutionKernel",
-)
-
-
-def _single_frame(dataset: Dataset) -> Frame:
-    count = number(dataset, "NumberOfFrames")
-    if count not in (None, 1):
-        raise _Unsuitable(f"{count:.0f} frames in a single-frame image")
-    types = _values(dataset, "ImageType")
-    label = text(dataset, "InstanceNumber")
-    found = tuple((keyword, text(dataset, keyword) or "") for keyword in DISTINGUISHING)
-    return _frame(
-        dataset,
-        Groups(dataset),
-        index=0,
-        frame_number=None,
-        name=f"image {label}" if label else "an image without Instance Number",
-        types=types,
-        acquisition=(*found, ("ImageType", "\\".join(types[2:]))),
-    )
-
-
-class Groups:
-    """Attributes of one frame wherever they are: frame's, shared groups, or the data set itself."""
-
-    def __init__(self, *places: Dataset) -> None:
-        self._places = places
-
-    def place(self, sequence: str, keyword: str) -> Dataset:
-        """The item (or the data set) that holds the attribute; an empty data set when none does."""
-        for place in self._places:
-            for holder in (_item(place, sequence), place):
-                if holder is not None and keyword in holder:
-                    return holder
-        return Dataset()
-
-
-def _item(dataset: Dataset, sequence: str) -> Dataset | None:
-    found = value(dataset, sequence)
-    return found[0] if isinstance(found, pydicom.Sequence) and len(found) else None
-
-
-MULTI_FRAME_DISTINGUISHING = (
-    ("FrameContentSequence", "FrameAcquisitionNumber"),
-    ("FrameContentSequence", "TemporalPositionIndex"),
-    ("FrameContentSequence", "StackID"),
-    ("MREchoSequence", "EffectiveEchoTime"),
-    ("MRDiffusionSequence", "DiffusionBValue"),
-    ("CTReconstructionSequence", "ConvolutionKernel"),
-)
-FRAME_TYPES = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence")
-
-
-def _multi_frame(dataset: Dataset) -> Iterator[Frame]:
-    per_frame = value(dataset, "PerFrameFunctionalGroupsSequence")
-    if not isinstance(per_frame, pydicom.Sequence) or not len(per_frame):
-        raise _Unsuitable("a multi-frame image without functional groups")
-    if number(dataset, "NumberOfFrames") != len(per_frame):
-        raise _Unsuitable(
-            f"{text(dataset, 'NumberOfFrames') or 'no'} frames stated, {len(per_frame)} described"
-        )
-    shared = _item(dataset, "SharedFunctionalGroupsSequence") or Dataset()
-    for index, item in enumerate(per_frame):
-        groups = Groups(item, shared)
-        types = _frame_types(groups) or _values(dataset, "ImageType")
-        _refuse_types(types)
-        found = tuple(
-            (keyword, text(groups.place(sequence, keyword), keyword) or "")
-            for sequence, keyword in MULTI_FRAME_DISTINGUISHING
-        )
-        yield _frame(
-            dataset,
-            groups,
-            index=index,
-            frame_number=index + 1,
-            name=f"frame {index + 1}",
-            types=types,
-            acquisition=(*found, ("FrameType", "\\".join(types[2:]))),
-        )
-
-
-def _frame_types(groups: Groups) -> tuple[str, ...]:
-    places = (groups.place(sequence, "FrameType") for sequence in FRAME_TYPES)
-    return next((_values(place, "FrameType") for place in places if "FrameType" in place), ())
-
-
-def _frame(
-    dataset: Dataset,
-    groups: Groups,
-    *,
-    index: int,
-    frame_number: int | None,
-    name: str,
-    types: tuple[str, ...],
-    acquisition: tuple[tuple[str, str], ...],
-) -> Frame:
-    x, y, z = _needed(groups, "PlanePositionSequence", "ImagePositionPatient", 3)
-    spacing = _needed(groups, "PixelMeasuresSequence", "PixelSpacing", 2)
-    rows, columns = number(dataset, "Rows") or 0, number(dataset, "Columns") or 0
-    if min(rows, columns, *spacing) <= 0:
-        raise _Unsuitable(f"{rows:.0f} rows and {columns:.0f} columns, {spacing} mm apart")
-    rescale = "PixelValueTransformationSequence"
-    return Frame(
-        dataset=dataset,
-        index=index,
-        frame_number=frame_number,
-        name=name,
-        position=(x, y, z),
-        orientation=_cosines(groups),
-        pixel_spacing=(spacing[0], spacing[1]),
-        rows=int(rows),
-        columns=int(columns),
-        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
-        derived=types[0] == "DERIVED",
-        acquisition=acquisition,
-        slope=number(groups.place(rescale, "RescaleSlope"), "RescaleSlope"),
-        intercept=number(groups.place(rescale, "RescaleIntercept"), "RescaleIntercept"),
-        rescale_type=text(groups.place(rescale, "RescaleType"), "RescaleType"),
-        thickness_mm=number(
-            groups.place("PixelMeasuresSequence", "SliceThickness"), "SliceThickness"
-        ),
-    )
-
-
-WORDS = {
-    "ImagePositionPatient": "Image Position (Patient)",
-    "ImageOrientationPatient": "Image Orientation (Patient)",
-    "PixelSpacing": "Pixel Spacing",
-}
-
-
-def _needed(groups: Groups, sequence: str, keyword: str, count: int) -> tuple[float, ...]:
-    numbers = _numbers(groups.place(sequence, keyword), keyword, count)
-    if numbers is None:
-        raise _Unsuitable(f"no usable {WORDS[keyword]}")
-    return numbers
-
-
-def _cosines(groups: Groups) -> tuple[float, ...]:
-    """The six cosines when they are two perpendicular unit vectors to 1e-2, else unsuitable."""
-    cosines = _needed(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
-    right, down = np.asarray(cosines[:3]), np.asarray(cosines[3:])
-    lengths = np.array([right @ right - 1, down @ down - 1, right @ down])
-    if np.abs(lengths).max() > 1e-2:
-        raise _Unsuitable("Image Orientation (Patient) is not two perpendicular unit vectors")
-    return cosines
 
 
 def _nothing(aside: Sequence[SetAside]) -> str:
@@ -567,14 +212,3 @@ def _remarks(frames: Sequence[Frame]) -> tuple[str, ...]:
         "lossy compression (0028,2110) was applied before the images came": lossy,
     }
     return tuple(remark for remark, applies in remarks.items() if applies)
-
-
-PIXELS = Tag(0x7FE00000)
-
-
-def header(dataset: Dataset) -> Dataset:
-    """The data set up to its pixel data, elements shared, nothing read or converted."""
-    start: Dataset = dataset[:PIXELS]
-    if hasattr(dataset, "file_meta"):
-        start.file_meta = dataset.file_meta
-    return start

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from inference import geometry, pixels, series
+from inference import attributes, geometry, pixels, series
 from inference.findings import Acquisition, Image
+from inference.frames import Frame, Source
 from inference.geometry import Irregular, Planes
-from inference.series import Chosen, Frame, SetAside, Source
+from inference.series import Chosen, SetAside
 
 Array = NDArray[np.int16] | NDArray[np.float32]
 INT16 = np.iinfo(np.int16)
@@ -139,7 +140,7 @@ def _sources(frames: Iterable[Frame]) -> tuple[Source, ...]:
     for frame in frames:
         key = id(frame.dataset)
         if key not in headers:
-            headers[key] = series.header(frame.dataset)
+            headers[key] = attributes.header(frame.dataset)
         found.append(frame.source(headers[key]))
     return tuple(found)
 
@@ -159,13 +160,13 @@ def acquisition(frames: Sequence[Frame]) -> Acquisition:
     """How the stack was made, from its first slice; never an identifier."""
     first = frames[0]
     dataset = first.dataset
-    agent = next((found for key in CONTRAST if (found := series.text(dataset, key))), "")
+    agent = next((found for key in CONTRAST if (found := attributes.text(dataset, key))), "")
     kernels = {dict(frame.acquisition).get("ConvolutionKernel") for frame in frames}
     kernel = kernels.pop() if len(kernels) == 1 else None
     return Acquisition(
-        modality=series.text(dataset, "Modality") or "",
+        modality=attributes.text(dataset, "Modality") or "",
         slice_thickness_mm=first.thickness_mm,
         convolution_kernel=kernel or None,
-        manufacturer=series.text(dataset, "Manufacturer"),
+        manufacturer=attributes.text(dataset, "Manufacturer"),
         contrast_agent=agent.upper() not in NO_CONTRAST,
     )

@@ -12,7 +12,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import SegmentationStorage
 from rich.console import Console
 
-from inference import series, volume
+from inference import attributes, volume
 from inference.encoding import readback, summary
 from inference.errors import InputRefused
 from inference.montage import montage
@@ -54,7 +54,7 @@ def _series(folder: Path, uid: str) -> Sequence[pydicom.Dataset]:
     found = []
     for path in (p for p in folder.rglob("*") if p.is_file()):
         try:
-            dataset = series.parse(path)
+            dataset = attributes.parse(path)
         except (InvalidDicomError, InputRefused):
             continue
         if dataset.get("SeriesInstanceUID") == uid:

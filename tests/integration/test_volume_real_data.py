@@ -18,7 +18,7 @@ import pytest
 import SimpleITK
 from pydicom.dataset import Dataset
 
-from inference import pixels, series, volume
+from inference import attributes, pixels, volume
 from inference.errors import DecodeError, InputRefused
 from inference.phantom import Scan, datasets, thorax
 from tests.peers import debian_program
@@ -60,22 +60,22 @@ def loose_files(data: Path) -> Iterator[tuple[Path, Dataset]]:
     for path in sorted(data.rglob("*")):
         if path.is_file():
             with contextlib.suppress(InputRefused):
-                yield path, series.parse(path)
+                yield path, attributes.parse(path)
 
 
 def packed(data: Path, name: str) -> list[Dataset]:
     """The data sets of an archive."""
     with tarfile.open(data / name, "r:xz") as archive:
         files = [archive.extractfile(member) for member in archive if member.isfile()]
-        return [series.parse(io.BytesIO(file.read())) for file in files if file is not None]
+        return [attributes.parse(io.BytesIO(file.read())) for file in files if file is not None]
 
 
 def test_every_series_is_read_or_refused_with_a_reason(data: Path):
     found: dict[tuple[str, str, str], list[Dataset]] = defaultdict(list)
     for path, dataset in loose_files(data):
         folder = path.relative_to(data).parts[0]
-        uid = series.text(dataset, "SeriesInstanceUID") or ""
-        found[folder, uid, series.text(dataset, "Modality") or ""].append(dataset)
+        uid = attributes.text(dataset, "SeriesInstanceUID") or ""
+        found[folder, uid, attributes.text(dataset, "Modality") or ""].append(dataset)
     shapes: dict[tuple[str, str], set[tuple[int, ...]]] = defaultdict(set)
     for (folder, _, modality), items in found.items():
         try:
@@ -117,7 +117,7 @@ def test_real_ct_against_simpleitk(data: Path, tmp_path: Path, name, slices, spa
 
 
 def test_a_real_coronal_stack_is_ordered_from_back_to_front_or_front_to_back(data: Path):
-    items = [series.parse(path) for path in sorted((data / "mr-liver-siemens").iterdir())]
+    items = [attributes.parse(path) for path in sorted((data / "mr-liver-siemens").iterdir())]
     stack = volume.read(items)
     normal = stack.image.volume.affine[:3, 0]
     assert abs(normal[1]) == pytest.approx(8.75, abs=1e-3)
@@ -142,8 +142,8 @@ def test_a_real_coronal_stack_is_ordered_from_back_to_front_or_front_to_back(dat
     ],
 )
 def test_lossless_files_decode_to_the_plain_ones(data: Path, compressed, plain):
-    found, wanted = (series.parse(data / name) for name in (compressed, plain))
-    frames = range(int(series.number(wanted, "NumberOfFrames") or 1))
+    found, wanted = (attributes.parse(data / name) for name in (compressed, plain))
+    frames = range(int(attributes.number(wanted, "NumberOfFrames") or 1))
     pairs = zip(pixels.stored(found, frames), pixels.stored(wanted, frames), strict=True)
     for one, other in pairs:
         assert np.array_equal(one, other)
@@ -151,7 +151,7 @@ def test_lossless_files_decode_to_the_plain_ones(data: Path, compressed, plain):
 
 def test_signed_pixels_in_an_unsigned_jpeg_2000_are_signed(data: Path):
     found = next(
-        pixels.stored(series.parse(data / "odd-and-broken/J2K_pixelrep_mismatch.dcm"), [0])
+        pixels.stored(attributes.parse(data / "odd-and-broken/J2K_pixelrep_mismatch.dcm"), [0])
     )
     assert found.min() == -2000
 
@@ -162,7 +162,7 @@ def test_every_image_is_decoded_or_the_transfer_syntax_named(data: Path):
     for path, dataset in loose_files(data):
         if "PixelData" not in dataset:
             continue
-        frames = range(int(series.number(dataset, "NumberOfFrames") or 1))
+        frames = range(int(attributes.number(dataset, "NumberOfFrames") or 1))
         try:
             assert len(list(pixels.stored(dataset, frames))) == len(frames)
         except DecodeError as error:
@@ -177,8 +177,8 @@ def test_every_image_is_decoded_or_the_transfer_syntax_named(data: Path):
 def test_jpeg_lossless_and_extended_against_dcmtk(data: Path, tmp_path: Path, name):
     plain = tmp_path / "plain.dcm"
     subprocess.run([debian_program("dcmdjpeg", "dcmtk"), data / name, plain], check=True)
-    peer = next(pixels.stored(series.parse(plain), [0]))
-    ours = next(pixels.stored(series.parse(data / name), [0]))
+    peer = next(pixels.stored(attributes.parse(plain), [0]))
+    ours = next(pixels.stored(attributes.parse(data / name), [0]))
     assert np.array_equal(ours, peer)
 
 
@@ -195,6 +195,6 @@ def test_a_ct_series_compressed_by_dcmtk_is_exact(tmp_path: Path, program, optio
         plain, compressed = tmp_path / f"{number}.dcm", tmp_path / f"{number}.jpg.dcm"
         pydicom.dcmwrite(plain, item, enforce_file_format=True)
         subprocess.run([encoder, option, plain, compressed], check=True)
-        found.append(series.parse(compressed))
+        found.append(attributes.parse(compressed))
     assert found[0].file_meta.TransferSyntaxUID.is_compressed
     assert np.array_equal(volume.read(found).image.volume.array, truth.hu)

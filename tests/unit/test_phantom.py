@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from inference import phantom
+from inference import anatomy, phantom
 from inference.phantom import MARKERS, Scan, datasets, enhanced, markers, regular, thorax
 from tests.volumes import grids
 
@@ -42,7 +42,7 @@ def test_the_right_lung_is_on_the_patients_right():
 
 def test_the_airway_is_one_tree_of_air_from_the_neck_to_both_lungs():
     airway = CHEST.truth["airway"]
-    assert (CHEST.hu[airway] == phantom.AIR).all()
+    assert (CHEST.hu[airway] == anatomy.AIR).all()
     assert airway[-1].any()
     counts = [ndimage.label(plane)[1] for plane in airway]
     carina = int(np.flatnonzero(np.array(counts) >= 2).max())
@@ -63,7 +63,7 @@ def test_lungs_have_vessels_and_air():
     lungs = CHEST.truth["right_lung"] | CHEST.truth["left_lung"]
     values = CHEST.hu[lungs]
     assert 0.90 < (values == -850).mean() < 0.995
-    assert (values == phantom.BLOOD).any()
+    assert (values == anatomy.BLOOD).any()
 
 
 def test_bullae_are_darker_than_lung():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
 
-from inference import series, volume
+from inference import attributes, series, volume
 from inference.errors import InputRefused
 from inference.phantom import Scan, datasets, enhanced, markers, regular
 from tests.volumes import NAMED_ORIENTATIONS, grid
@@ -194,8 +194,8 @@ def test_a_multi_frame_without_functional_groups_is_set_aside():
 
 
 def test_a_header_keeps_all_but_the_pixel_data():
-    dataset = series.parse(part_10(datasets(TRUTH)[0]))
-    found = series.header(dataset)
+    dataset = attributes.parse(part_10(datasets(TRUTH)[0]))
+    found = attributes.header(dataset)
     assert "PixelData" not in found
     assert "PixelData" in dataset
     assert found.file_meta == dataset.file_meta
@@ -205,7 +205,7 @@ def test_a_header_keeps_all_but_the_pixel_data():
 @pytest.mark.parametrize("damage", [b"", b"no DICOM", bytes(200), b"\xff" * 5000])
 def test_what_is_no_dicom_file_is_refused(damage):
     with pytest.raises(InputRefused, match=r"^not a readable DICOM file: "):
-        series.parse(io.BytesIO(damage))
+        attributes.parse(io.BytesIO(damage))
 
 
 def test_sequences_nested_without_end_are_refused():
@@ -214,7 +214,7 @@ def test_sequences_nested_without_end_are_refused():
     position = file.index(b"\x08\x00\x05\x00CS")
     bomb = file[:position] + start * 20_000
     with pytest.raises(InputRefused, match=r"^not a readable DICOM file: RecursionError"):
-        series.parse(io.BytesIO(bomb))
+        attributes.parse(io.BytesIO(bomb))
 
 
 @settings(max_examples=60, deadline=None)
@@ -227,7 +227,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_another_error(data):
         file[data.draw(st.integers(132, header_bytes - 1))] = data.draw(st.integers(0, 255))
     file = file[: data.draw(st.sampled_from([len(file), header_bytes, header_bytes // 2]))]
     with contextlib.suppress(InputRefused):
-        volume.read([plain[0], series.parse(io.BytesIO(file)), plain[2]])
+        volume.read([plain[0], attributes.parse(io.BytesIO(file)), plain[2]])
 
 
 def test_refusals_name_no_patient():
@@ -245,7 +245,7 @@ def test_pixel_data_of_files_stay_in_the_files(tmp_path):
     paths = [tmp_path / f"{number}.dcm" for number in range(3)]
     for path, item in zip(paths, datasets(truth), strict=True):
         path.write_bytes(part_10(item).getvalue())
-    lazy = [series.parse(path) for path in paths]
+    lazy = [attributes.parse(path) for path in paths]
     assert np.array_equal(volume.read(lazy).image.volume.array, truth.hu)
     for item in lazy:
         assert item.get_item("PixelData", keep_deferred=True).value is None
