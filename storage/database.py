@@ -145,6 +145,8 @@ def _translated() -> Iterator[None]:
             raise OutOfSpace("the catalogue: no space left for its rows") from error
         if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
             raise CatalogueUnavailable(f"the catalogue: {error.orig}") from error
+        if isinstance(error, sa.exc.DataError):
+            raise StorageError("the catalogue: a value that no column can hold") from error
         raise
 
 

@@ -7,23 +7,25 @@ from datetime import datetime
 from pathlib import Path
 
 from storage.backends.local import LocalBackend, sweep
-from storage.errors import file_errors
 
-_FOLDERS = ("instances", "results", "quarantine", "incoming")
+_SHARDS = tuple(f"{number:02x}" for number in range(256))
+_FOLDERS = (
+    *("instances", "results", "quarantine", "incoming"),
+    *(f"instances/{shard}" for shard in _SHARDS),
+    *(f"results/{shard}" for shard in _SHARDS),
+)
 
 
 class InstanceStore:
     """Objects by digest under `root`. Methods raise OutOfSpace when the disk or a quota is full.
 
     Keys: `instances/<2 hex>/<digest>.dcm`, `results/<2 hex>/<digest>.dcm`,
-    `quarantine/<digest>.dcm`.
+    `quarantine/<random>.dcm`.
     """
 
     def __init__(self, root: Path) -> None:
         self._backend = LocalBackend(root)
-        with file_errors("making the storage folders"):
-            for name in _FOLDERS:
-                (root / name).mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._backend.make_folders(_FOLDERS)
 
     @property
     def incoming(self) -> Path:

@@ -40,6 +40,12 @@ _FIND_SERIES = (
     .order_by(STUDIES.c.study_instance_uid)
     .with_for_update(key_share=True, of=STUDIES)
 )
+_FIND_FORGOTTEN = sa.select(
+    INSTANCES.c.id, INSTANCES.c.sop_instance_uid, INSTANCES.c.digest, INSTANCES.c.conflict
+).where(
+    INSTANCES.c.sop_instance_uid.in_(sa.bindparam("sops", expanding=True)),
+    INSTANCES.c.forgotten_at.is_not(None),
+)
 _ADD_ARRIVALS = (
     sa.update(SERIES)
     .where(SERIES.c.id == sa.bindparam("of"))
@@ -87,16 +93,18 @@ def register(connection: Connection, batch: Sequence[Instance]) -> dict[Identity
     restored = _restore(connection, rest)
     rest = [instance for instance in rest if identity(instance) not in restored]
     conflicting = _insert(connection, rest, series, conflict=True)
-    arrived = [i for i in ordered if identity(i) in fresh | restored]
-    against = [i for i in rest if identity(i) in conflicting]
+    answers = (
+        dict.fromkeys(distinct, Registration.DUPLICATE)
+        | dict.fromkeys(conflicting, Registration.CONFLICT)
+        | dict.fromkeys(fresh, Registration.NEW)
+        | restored
+    )
+    arrived = [i for i in ordered if answers[identity(i)] is Registration.NEW]
+    against = [i for i in ordered if answers[identity(i)] is Registration.CONFLICT]
     _count_arrivals(connection, _growth(arrived, series, counted=fresh))
     _count_conflicts(connection, _growth(against, series, counted=conflicting))
     _mark_studies(connection, arrived)
-    return (
-        dict.fromkeys(distinct, Registration.DUPLICATE)
-        | dict.fromkeys(conflicting, Registration.CONFLICT)
-        | dict.fromkeys(fresh | restored, Registration.NEW)
-    )
+    return answers
 
 
 def identity(instance: Instance) -> Identity:
@@ -226,19 +234,17 @@ def _instance_row(instance: Instance, series_id: int, *, conflict: bool) -> dict
     }
 
 
-def _restore(connection: Connection, batch: Sequence[Instance]) -> set[Identity]:
+def _restore(connection: Connection, batch: Sequence[Instance]) -> dict[Identity, Registration]:
     """Objects whose bytes retention gave up and that came again: their rows name the new bytes."""
     wanted = {identity(instance): instance for instance in batch}
-    restored = set()
+    restored = {}
     for part in chunks([instance.sop_instance_uid for instance in batch]):
-        query = sa.select(INSTANCES.c.id, INSTANCES.c.sop_instance_uid, INSTANCES.c.digest).where(
-            INSTANCES.c.sop_instance_uid.in_(part), INSTANCES.c.forgotten_at.is_not(None)
-        )
-        for row in connection.execute(query).all():
+        for row in connection.execute(_FIND_FORGOTTEN, {"sops": part}).all():
             again = wanted.get((row.sop_instance_uid, row.digest))
             if again is not None:
                 _restore_one(connection, row.id, again)
-                restored.add(identity(again))
+                answer = Registration.CONFLICT if row.conflict else Registration.NEW
+                restored[identity(again)] = answer
     return restored
 
 

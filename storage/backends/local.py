@@ -20,12 +20,20 @@ class LocalBackend:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def make_folders(self, names: Iterable[str]) -> None:
+        """Makes folders below the root, durably: also those that another process makes just now."""
+        with file_errors("making the storage folders"):
+            folders = [self.path(name) for name in names]
+            for folder in folders:
+                folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            for parent in {folder.parent for folder in folders}:
+                sync_folder(parent)
+
     def adopt(self, part: Path, key: str) -> None:
         """fsync of the file, then rename; durable only after `sync`. An equal key is replaced."""
         target = self.path(key)
         with file_errors("keeping a received object"):
             _sync_file(part)
-            self._make_folder(target.parent)
             with _folder_lock(target.parent, fcntl.LOCK_SH):
                 part.replace(target)
 
@@ -72,12 +80,6 @@ class LocalBackend:
         """What an unprivileged process may still write, in bytes."""
         with file_errors("asking for free space"):
             return shutil.disk_usage(self.root).free
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,10 +4,13 @@ Not covered here: jobs and deliveries (test_storage_queue.py, test_storage_deliv
 and several processes (test_storage_processes.py), the header scanner that makes the headers.
 """
 
+import dataclasses
+
 import pytest
 
 from storage.catalog import Catalog
 from storage.database import Database
+from storage.errors import StorageError
 from storage.queue import Queue
 from storage.records import (
     Disposition,
@@ -89,6 +92,17 @@ def test_an_instance_is_given_back_as_it_was_registered(catalog: Catalog) -> Non
     odd = instance(1, header={"PatientName": ("Müller^\x00\\u0000 \ud800",), "Empty": ()})
     catalog.register([odd])
     assert catalog.instances(ripe(catalog).series_id) == (odd,)
+
+
+def test_a_value_that_no_column_can_hold_registers_nothing_of_the_batch(
+    catalog: Catalog, database: Database
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("SQLite holds NUL in text")
+    odd = dataclasses.replace(instance(2), calling_ae_title="A\x00B")
+    with pytest.raises(StorageError, match="no column can hold"):
+        catalog.register([instance(1), odd])
+    assert catalog.counts().instances == 0
 
 
 def test_the_same_series_uid_in_two_studies_is_two_series(catalog: Catalog) -> None:
@@ -292,8 +306,6 @@ def test_our_own_results_are_recognised_when_they_come_back(
         "instance": {"sop_instance_uid": ours.sop_instance_uid},
         "manufacturer": {"header": {"Manufacturer": ("Hounsfield",)}},
     }[what]
-    import dataclasses
-
     returned = dataclasses.replace(back, **values)  # type: ignore[arg-type]
     catalog.register([returned, instance(2, series="8.8")])
     found = {one.series_instance_uid: one.own_result for one in catalog.ripe_series(START)}

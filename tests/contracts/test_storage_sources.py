@@ -105,6 +105,21 @@ def test_a_study_that_comes_again_after_retention_is_not_analysed_again(
     assert len(catalog.instances(1)) == 1
 
 
+def test_a_conflict_that_comes_again_after_retention_is_still_a_conflict(
+    catalog: Catalog, queue: Queue
+) -> None:
+    other = instance(1, content="other")
+    settle(catalog, queue)
+    catalog.register([other])
+    assert len(catalog.forget_sources("1.2", START)) == 4
+    assert catalog.register([other]) == (Registration.CONFLICT,)
+    assert catalog.ripe_series(after(99)) == ()
+    (series,) = catalog.overview("1.2").studies[0].series
+    assert (series.instances, series.conflicts) == (3, 1)
+    (study,) = catalog.retention_candidates(after(99))
+    assert study.size == other.size
+
+
 def test_bytes_that_came_again_while_they_were_given_up_stay(tmp_path: Path) -> None:
     store = InstanceStore(tmp_path)
     key = adopt(store, b"same bytes")
