@@ -71,12 +71,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="module")
 def chest(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Made:
-    """A real chest CT; "lungs" are the air left and right of the middle, good enough for a mask."""
+    """Every fourth slice of a real chest CT; its "lungs" are the air on both sides of the middle."""
     folder = tmp_path_factory.mktemp("chest")
     with tarfile.open(data / "ct-chest-ge.tar.xz") as archive:
         archive.extractall(folder / "received", filter="data")
-    files = sorted(p for p in (folder / "received").rglob("*") if p.is_file())
-    datasets = [dcmread(file) for file in files]
+    received = [dcmread(p) for p in (folder / "received").rglob("*") if p.is_file()]
+    datasets = sorted(received, key=lambda one: one.ImagePositionPatient[2])[::4]
     array = volume.read(datasets).image.volume.array
     air = (array < -500) & (array > -1000)
     right = np.arange(array.shape[2]) < array.shape[2] // 2
