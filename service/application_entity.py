@@ -4,6 +4,7 @@ pynetdicom listens, negotiates, releases and aborts. The data sets of C-STORE re
 storage service fragment by fragment, as they come: an object is never in memory as a whole.
 """
 
+import queue
 import socket
 import ssl
 import threading
@@ -20,18 +21,16 @@ from pynetdicom.pdu_primitives import A_ABORT
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import (
     AddressInformation,
-    AssociationSocket,
     RequestHandler,
     ThreadedAssociationServer,
 )
 
 from service.data_phase import DataPhase, StorageSession
 from service.presentation_contexts import VERIFICATION, Policy, accepted
+from service.transport import Bell, Checkpoint, PduSocket, WakingQueue
 
-LARGEST_PDU = 4 << 20  # bytes; more is no PDU of a working peer
 HANDSHAKE_SECONDS = 5.0
-LINGER_SECONDS = 0.5
-AWAITING_CLOSE = "Sta13"  # of the state machine (PS3.8 Table 9-10)
+LAST_SECONDS = 5.0  # for what was aborted to be cleared away
 LOCAL_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)  # transient, presentation related (PS3.8 Table 9-21)
 
 
@@ -130,9 +129,10 @@ class ApplicationEntity:
             return
         self._server.shutdown()
         self._thread.join()
+        self._server.dismiss_silent()
         if not self._server.drained(grace):
             self._server.abort_all()
-            self._server.drained(grace)
+            self._server.drained(LAST_SECONDS)
         self._server = None
 
 
@@ -247,6 +247,13 @@ class _Server(ThreadedAssociationServer):
             time.sleep(0.02)
         return not self.connections
 
+    def dismiss_silent(self) -> None:
+        """Ends the connections that have not asked for an association."""
+        with self._lock:
+            silent = [connection for connection in self.connections if not connection.negotiated]
+        for connection in silent:
+            connection.abort()
+
     def abort_all(self) -> None:
         with self._lock:
             connections = list(self.connections)
@@ -266,6 +273,8 @@ class _Connection(RequestHandler):
         self._session: AssociationSession | None = None
         self._association: Association | None = None
         self._data_phase: DataPhase | None = None
+        self._bell = Bell()
+        self._news = threading.Event()
         self.server.entered(self)
 
     def handle(self) -> None:
@@ -279,6 +288,7 @@ class _Connection(RequestHandler):
             self._data_phase.discard()
         if self._session is not None:
             self._session.ended(self._end())
+        self._bell.close()
         self.server.left(self)
 
     def abort(self) -> None:
@@ -287,6 +297,19 @@ class _Connection(RequestHandler):
             self._association.abort(block=False)
         else:
             self.server.shutdown_request(self.request)
+            self._wait_no_more()
+
+    def on_closed(self, event: evt.Event) -> None:
+        """The connection is gone, be it a probe that never asked for an association."""
+        del event
+        if self._session is None:
+            self._wait_no_more()
+
+    def _wait_no_more(self) -> None:
+        """What pynetdicom's acceptor takes for a request that did not come in time."""
+        if self._association is not None:
+            waiting: queue.Queue[Any] = self._association.dul.to_user_queue
+            waiting.put(None)
 
     def on_requested(self, event: evt.Event) -> None:
         """An A-ASSOCIATE-RQ came: what of it is taken."""
@@ -300,7 +323,10 @@ class _Connection(RequestHandler):
         association = Association(self.ae, "acceptor")
         association._server = self.server  # noqa: SLF001  (as its own handler does)
         association.name = f"AcceptorThread@{id(association)}"  # the name it counts by
-        association.set_socket(_Socket(association, client_socket=self.request))
+        association.dul.to_provider_queue = WakingQueue(self._bell.ring)
+        association.dul.to_user_queue = WakingQueue(self._news.set)
+        association._reactor_checkpoint = Checkpoint(self._news)  # noqa: SLF001  (it polls without)
+        association.set_socket(PduSocket(association, self.request, self._bell))
         acceptor = association.acceptor
         acceptor.ae_title = self.server.ae_title
         acceptor.maximum_length = self.ae.maximum_pdu_size
@@ -312,6 +338,7 @@ class _Connection(RequestHandler):
         association.bind(evt.EVT_REQUESTED, self.on_requested)
         association.bind(evt.EVT_ACSE_RECV, self.on_acse)
         association.bind(evt.EVT_ACSE_SENT, self.on_acse)
+        association.bind(evt.EVT_CONN_CLOSE, self.on_closed)
         self._association = association
         return association
 
@@ -327,6 +354,7 @@ class _Connection(RequestHandler):
         )
         self._session = self.server.service.begin(peer)
         self._data_phase = DataPhase(association, self._session)
+        self._data_phase.msg_queue = WakingQueue(self._news.set)
         association.dimse = self._data_phase
         association.acceptor.supported_contexts = self._contexts(
             request.presentation_context_definition_list
@@ -356,33 +384,3 @@ class _Connection(RequestHandler):
 def _rejection(association: Association) -> str | None:
     answer = association.acceptor.primitive
     return str(answer.reason_str) if answer is not None else None
-
-
-class _Socket(AssociationSocket):
-    """Reads a PDU with few calls, and none that no working peer sends."""
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """`nr_bytes`, or fewer when the peer closed; `OSError` when it is broken or too slow."""
-        if nr_bytes > LARGEST_PDU:
-            raise OSError(f"a PDU of {nr_bytes} bytes")
-        if self.socket is not None and self._is_ending():
-            self.socket.settimeout(LINGER_SECONDS)
-        buffer = bytearray(nr_bytes)
-        view = memoryview(buffer)
-        filled = 0
-        while filled < nr_bytes:
-            read = self.socket.recv_into(view[filled:]) if self.socket else 0
-            if not read:
-                return buffer[:filled]
-            filled += read
-        self._acknowledge()
-        return buffer
-
-    def _is_ending(self) -> bool:
-        """Whether only the peer's close is awaited: what still comes is no PDU that matters."""
-        return bool(self.assoc.dul.state_machine.current_state == AWAITING_CLOSE)
-
-    def _acknowledge(self) -> None:
-        """At once: a peer with Nagle's algorithm waits for it with the second half of a request."""
-        if self.socket is not None and hasattr(socket, "TCP_QUICKACK"):
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

@@ -4,6 +4,7 @@ Not covered: many associations at once for long (benchmarks), a network that los
 """
 
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -365,3 +366,30 @@ def associations(root: Path) -> list[dict[str, Any]]:
     log = root / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     return [line for line in lines if line["event"] == "association"]
+
+
+def test_idle_associations_cost_little(tmp_path: Path) -> None:
+    with receiving_process(tmp_path, unused_port()) as receiver, ExitStack() as stack:
+        for _ in range(20):
+            peer = stack.enter_context(RawPeer(receiver.port))
+            assert peer.associate([VERIFICATION]) == AC
+        before = processor_seconds(receiver.pid)
+        time.sleep(1.5)
+        assert processor_seconds(receiver.pid) - before < 0.3  # polling took a whole core
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_one_association_for_each_object_is_quick(receiver: Receiver) -> None:
+    began = time.monotonic()
+    for number in range(20):
+        with RawPeer(receiver.port) as peer:
+            peer.associate([(CT, [EXPLICIT])])
+            name = f"{number}"
+            assert peer.store(1, CT, uid(name), data_set_bytes(ct(name))) == 0x0000
+            assert peer.release() == RELEASE_RP
+    assert time.monotonic() - began < 4.0
