@@ -71,7 +71,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="module")
 def chest(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Made:
-    """Every fourth slice of a real chest CT; its "lungs" are the air on both sides of the middle."""
+    """Every fourth slice of a real chest CT; its "lungs" are the air left and right in it."""
     folder = tmp_path_factory.mktemp("chest")
     with tarfile.open(data / "ct-chest-ge.tar.xz") as archive:
         archive.extractall(folder / "received", filter="data")
