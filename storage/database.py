@@ -108,13 +108,27 @@ def chunks(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
 
 def _engine(url: URL, *, foreign_keys: bool = True) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url, pool_pre_ping=True)
+        return _postgresql_engine(_bounded(url))
     if url.get_backend_name() != "sqlite":
         allowed = "sqlite:////path or postgresql+psycopg://..."
         raise StorageError(f"database {url.get_backend_name()!r}: allowed: {allowed}")
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     _prepare_sqlite(engine, foreign_keys=foreign_keys)
     return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        return sa.create_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise StorageError("PostgreSQL: pip install 'hounsfield[postgresql]'") from error
+
+
+def _bounded(url: URL) -> URL:
+    """No wait without an end, as somebody waits for a DIMSE answer; what the URL says is kept."""
+    options = f"-c lock_timeout={_BUSY_SECONDS}s -c idle_in_transaction_session_timeout=60s"
+    bounds = {"connect_timeout": "10", "options": options}
+    return url.update_query_dict({name: bounds[name] for name in bounds.keys() - url.query.keys()})
 
 
 def _prepare_sqlite(engine: Engine, *, foreign_keys: bool) -> None:
@@ -178,6 +192,8 @@ def _migrate(connection: Connection) -> None:
     import alembic.config
     import alembic.util
 
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL lock_timeout = 0"))  # a migration may take long
     lock(connection, "upgrade")
     config = alembic.config.Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))

@@ -89,6 +89,17 @@ def test_sqlite_keeps_what_it_committed_through_a_power_cut(tmp_path: Path) -> N
     }
 
 
+def test_postgresql_never_waits_without_an_end(database: Database) -> None:
+    if database.dialect != "postgresql":
+        pytest.skip("SQLite has its busy_timeout")
+    with database.read() as connection:
+        shown = [
+            connection.execute(sa.text(f"SHOW {name}")).scalar_one()
+            for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+        ]
+    assert shown == ["30s", "1min"]
+
+
 def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
     insert = sa.text("INSERT INTO quarantine VALUES (1, 'k', 1, 'r', '2025-01-01', 'X')")
     with pytest.raises(sa.exc.IntegrityError), database.transaction() as connection:  # noqa: PT012
