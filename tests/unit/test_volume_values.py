@@ -103,6 +103,17 @@ def test_the_photometric_interpretation_never_changes_a_value(photometric, modal
     assert np.array_equal(volume.read(written).image.volume.array, TRUTH.hu)
 
 
+def test_a_signed_padding_value_written_as_unsigned_is_signed():
+    values = np.zeros((27, 24))
+    values[0, :3] = [-1100, -1101, -1102]
+    written = datasets(with_values(values), Scan(signed=True))
+    for item in written:
+        item.add_new("PixelPaddingValue", "US", -77 & 0xFFFF)
+    stack = volume.read(written)
+    assert stack.image.padding is not None
+    assert stack.image.padding.array[0, 0, :3].tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("as_us", [True, False])
 def test_padding_is_air_and_marked(signed, as_us):
