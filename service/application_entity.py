@@ -26,6 +26,7 @@ from pynetdicom.transport import (
 )
 
 from service.data_phase import DataPhase, StorageSession
+from service.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from service.presentation_contexts import VERIFICATION, Policy, accepted
 from service.transport import Bell, Checkpoint, PduSocket, WakingQueue
 
@@ -78,6 +79,12 @@ class Limits:
     network_timeout: float = 300.0
     acse_timeout: float = 30.0
     private_sop_classes: Policy = True
+
+    def welcomes(self, peer: Peer, ae_title: str) -> bool:
+        """Whether `peer` may call us, `ae_title`, by the titles it uses."""
+        known = self.accepted_calling_ae_titles
+        right_number = peer.called_ae_title == ae_title or not self.require_called_ae_title
+        return right_number and (not known or peer.calling_ae_title in known)
 
 
 class ApplicationEntity:
@@ -148,6 +155,8 @@ def _pynetdicom_ae(ae_title: str, limits: Limits) -> AE:
     ae.require_calling_aet = list(limits.accepted_calling_ae_titles)
     ae.require_called_aet = limits.require_called_ae_title
     ae.maximum_associations = 1_000_000  # _Server counts: silent connections are no associations
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.maximum_pdu_size = limits.maximum_pdu_bytes
     ae.network_timeout = limits.network_timeout
     ae.acse_timeout = limits.acse_timeout
@@ -359,7 +368,8 @@ class _Connection(RequestHandler):
         association.acceptor.supported_contexts = self._contexts(
             request.presentation_context_definition_list
         )
-        if self.server.is_full(self):
+        welcome = self.server.limits.welcomes(peer, self.server.ae_title)
+        if welcome and self.server.is_full(self):  # who is not welcome takes no place
             association.acse.send_reject(*LOCAL_LIMIT_EXCEEDED)
             association.kill()
 

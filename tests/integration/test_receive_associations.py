@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from service.application_entity import ApplicationEntity, AssociationEnd, Peer
+from service.data_phase import StoreOperation, StoreRequest
 from tests.objects import CT, EXPLICIT, ct, ct_file, data_set_bytes, uid
 from tests.peers import echoscu, storescu, unused_port
 from tests.raw_peer import (
@@ -393,3 +395,54 @@ def test_one_association_for_each_object_is_quick(receiver: Receiver) -> None:
             assert peer.store(1, CT, uid(name), data_set_bytes(ct(name))) == 0x0000
             assert peer.release() == RELEASE_RP
     assert time.monotonic() - began < 4.0
+
+
+class Recorder:
+    """A service that stores nothing and remembers who came and how it ended."""
+
+    def __init__(self) -> None:
+        self.peers: list[Peer] = []
+        self.ends: list[AssociationEnd] = []
+
+    def begin(self, peer: Peer) -> "Recorder":
+        self.peers.append(peer)
+        return self
+
+    def store(self, request: StoreRequest) -> StoreOperation:
+        raise NotImplementedError(request)
+
+    def ended(self, end: AssociationEnd) -> None:
+        self.ends.append(end)
+
+
+def test_a_rejection_is_told_with_its_reason() -> None:
+    recorder = Recorder()
+    limits = replace(LIMITS, accepted_calling_ae_titles=("CT1",), maximum_associations=1)
+    entity = ApplicationEntity(
+        ae_title="HOUNSFIELD", host="127.0.0.1", port=0, service=recorder, limits=limits
+    )
+    entity.start()
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(RawPeer(entity.port, calling=title)) for title in ("CT1", "CT1")
+        )
+        stranger = stack.enter_context(RawPeer(entity.port, calling="STRANGER"))
+        assert stranger.associate([VERIFICATION]) == RJ
+        assert first.associate([VERIFICATION]) == AC
+        assert second.associate([VERIFICATION]) == RJ
+        wait_until(lambda: len(recorder.ends) == 2)
+    entity.stop()
+    assert [end.outcome for end in recorder.ends] == ["rejected", "rejected", "lost"]
+    assert {end.reason for end in recorder.ends[:2]} == {
+        "Calling AE title not recognised",
+        "Local limit exceeded",
+    }
+    assert [peer.calling_ae_title for peer in recorder.peers] == ["STRANGER", "CT1", "CT1"]
+
+
+def test_a_port_that_is_taken_is_an_error(receiver: Receiver) -> None:
+    entity = ApplicationEntity(
+        ae_title="OTHER", host="127.0.0.1", port=receiver.port, service=Recorder(), limits=LIMITS
+    )
+    with pytest.raises(OSError, match="in use"):
+        entity.start()
