@@ -3,6 +3,7 @@
 Not covered: a role that lives but serves no more (the web port's /ready is for that); systemd.
 """
 
+import json
 import multiprocessing
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from service import supervisor
+from service import config, supervisor
 from service.node import ROLES, Part, UnknownRoleError, parts
 from service.stopping import Stop
 from service.supervisor import Supervisor, restart_seconds
@@ -41,7 +42,7 @@ class Running:
     def _run(self, supervising: Supervisor) -> None:
         self.exit_code = supervising.run()
 
-    def ended(self, seconds: float = 15) -> int | None:
+    def ended(self, seconds: float = 60) -> int | None:
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the supervisor did not end"
         return self.exit_code
@@ -68,7 +69,7 @@ def started(folder: Path, name: str) -> list[int]:
     return [int(n.split()[2]) for n in notes(folder) if n.startswith(f"{name} started")]
 
 
-def eventually(check: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+def eventually(check: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := check():
@@ -138,7 +139,7 @@ def test_a_second_signal_hastens_all(run: Callable[..., Running], tmp_path: Path
     running.stop.ask()
     eventually(lambda: "maintain stopped" in notes(tmp_path), "maintain stopped")
     running.stop.ask()
-    assert running.ended(10) == 0
+    assert running.ended() == 0
     assert "infer stopped" in notes(tmp_path)
 
 
@@ -171,8 +172,6 @@ def test_roles_stop_in_order_when_their_supervisor_is_killed(tmp_path: Path) -> 
 
 
 def test_roles_are_checked_and_multiplied_by_the_configuration(tmp_path: Path) -> None:
-    from service import config
-
     text = '[application_entity]\nreceivers = 2\n[[models]]\nname = "b"\nkind = "body_outline"\n'
     configuration = config.parse(text, file=tmp_path / "node.toml")
     assert [part.name for part in parts(configuration, [])] == [
@@ -188,26 +187,37 @@ def test_roles_are_checked_and_multiplied_by_the_configuration(tmp_path: Path) -
         parts(configuration, ["inver"])
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with running(Node(tmp_path / "n", extra=lung_route((), model="body_outline"))) as made:
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node")
+    with running(Node(folder, extra=lung_route((), model="body_outline"))) as made:
+        eventually(lambda: "ready: " in made.tail(99), "ready")
         yield made
 
 
-def test_a_whole_node_says_ready_and_stops_within_seconds(node: Node) -> None:
-    eventually(lambda: "ready: receive, infer, deliver, maintain, web" in node.tail(99), "ready")
-    began = time.monotonic()
-    assert node.stop() == 0
-    assert time.monotonic() - began < 10
-    assert '"event": "node.stopped"' in node.tail()
+def test_a_node_says_ready_with_its_roles(node: Node) -> None:
+    assert "ready: receive, infer, deliver, maintain, web\n" in node.log.read_text()
 
 
-def test_nothing_of_a_whole_node_outlives_its_killed_supervisor(node: Node) -> None:
-    eventually(lambda: "ready:" in node.tail(99), "ready")
-    everyone = node.processes()
-    assert len(everyone) >= 7, "supervisor, five roles, the child of infer"
-    os.kill(everyone[0], signal.SIGKILL)
-    eventually(lambda: len(node.processes()) == 0, "nobody left", seconds=30)
+def test_light_roles_load_no_science(node: Node) -> None:
+    """Measured on the running processes: no library of the science is mapped into them."""
+    light = {
+        each["role_name"]: each["process_id"]
+        for each in events_of(node, "role.ready")
+        if each["role_name"] != "infer"
+    }
+    assert set(light) == {"receive", "deliver", "maintain", "web"}
+    for role, process_id in light.items():
+        mapped = Path(f"/proc/{process_id}/maps").read_text()
+        assert not re.search(r"/(torch|monai|scipy|skimage)/", mapped), role
+
+
+def test_the_worker_loads_no_science_either_its_child_does(node: Node) -> None:
+    (infer,) = [e for e in events_of(node, "role.ready") if e["role_name"] == "infer"]
+    (child,) = events_of(node, "child.started")
+    assert "/scipy/" not in Path(f"/proc/{infer['process_id']}/maps").read_text()
+    assert "/scipy/" in Path(f"/proc/{child['process_id']}/maps").read_text()
+    assert Path(f"/proc/{child['process_id']}/oom_score_adj").read_text() == "1000\n"
 
 
 def test_a_port_that_is_taken_ends_the_node_with_one_line(node: Node) -> None:
@@ -215,7 +225,7 @@ def test_a_port_that_is_taken_ends_the_node_with_one_line(node: Node) -> None:
         [Path(sys.executable).parent / "hounsfield", "run", node.config, "--role", "receive"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert second.returncode == 1
     said = [line for line in second.stderr.splitlines() if not line.startswith("{")]
@@ -223,31 +233,30 @@ def test_a_port_that_is_taken_ends_the_node_with_one_line(node: Node) -> None:
     assert re.search(r"application_entity\.port: .*:\d+ cannot be listened on", said[0])
 
 
-def test_a_role_alone(tmp_path: Path) -> None:
-    node = Node(tmp_path / "n")
-    with running(node, "--role", "receive"):
-        eventually(lambda: "ready: receive\n" in node.log.read_text(), "ready")
-        assert node.stop() == 0
+def test_a_node_that_is_told_to_stop_exits_0_within_seconds(node: Node) -> None:
+    """The last of those that share the node. The associations that probed its port are over."""
+    began = time.monotonic()
+    assert node.stop() == 0
+    assert time.monotonic() - began < 20
+    assert [e["exit_code"] for e in events_of(node, "node.stopped")] == [0]
 
 
-LIGHT = ("receive", "deliver", "maintain", "web")
+def test_nothing_of_a_node_outlives_its_killed_supervisor(tmp_path: Path) -> None:
+    with running(Node(tmp_path, extra=lung_route((), model="body_outline"))) as node:
+        eventually(lambda: "ready: " in node.tail(99), "ready")
+        everyone = node.processes()
+        assert len(everyone) >= 7, "supervisor, five roles, the child of infer"
+        os.kill(everyone[0], signal.SIGKILL)
+        eventually(lambda: all(map(_gone, everyone)), "nobody left")
 
 
-@pytest.mark.parametrize("role", LIGHT)
-def test_light_roles_load_no_science(node: Node, role: str) -> None:
-    """Measured on the running processes: no library of the science is mapped into them."""
-    eventually(lambda: "ready:" in node.tail(99), "ready")
-    (process_id,) = {
-        e["process_id"]
-        for e in events_of(node)
-        if e["event"] == "role.ready" and e["role_name"] == role
-    }
-    mapped = Path(f"/proc/{process_id}/maps").read_text()
-    assert not re.search(r"/(torch|monai|scipy|skimage)/", mapped)
+def _gone(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
 
 
-def events_of(node: Node) -> list[dict[str, Any]]:
-    import json
-
-    lines = node.log.read_text().splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
+def events_of(node: Node, name: str) -> list[dict[str, Any]]:
+    lines = [line for line in node.log.read_text().splitlines() if line.startswith("{")]
+    return [each for each in map(json.loads, lines) if each["event"] == name]
