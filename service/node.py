@@ -298,6 +298,7 @@ def destinations(configuration: Configuration) -> dict[str, Destination]:
 
 def child_setup(configuration: Configuration) -> Setup:
     """What the child of a worker is told."""
+    limit = configuration.inference.memory_gib
     return Setup(
         models=tuple(
             ModelSetup(
@@ -314,6 +315,7 @@ def child_setup(configuration: Configuration) -> Setup:
         software_version=version("hounsfield"),
         not_for_diagnosis=configuration.results.not_for_diagnosis,
         report_not_analysed=configuration.results.report_not_analysed,
+        memory_bytes=None if limit is None else int(limit * GIB),
         log_level=configuration.log.level,
         log_file=configuration.log.file,
     )
