@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from service import log, routing
 from service.config import Route
 from service.retry import Failure, Policy, next_attempt
+from service.routing import SeriesDecision
 from storage import retention
 from storage.catalog import Catalog
 from storage.instances import InstanceStore
 from storage.queue import Queue
-from storage.records import Job, SeriesArrival
+from storage.records import Disposition, Job, SeriesArrival
 
 FRESH = timedelta(minutes=10)  # bytes as new as this may belong to an object that comes again
 STALE = timedelta(hours=6)  # a transfer that is not whole after this never will be
@@ -47,7 +48,7 @@ class Completion:
                 self._close_study(study, now)
 
     def _close_series(self, arrival: SeriesArrival, now: datetime) -> None:
-        decision = routing.decide_series(arrival, self.routes)
+        decision = self._decide(arrival)
         if not self.catalog.close_series(arrival, decision.jobs, decision.dispositions, now):
             return  # an instance came meanwhile: the next sweep sees it
         log.event(
@@ -61,6 +62,22 @@ class Completion:
             seconds=(now - arrival.first_received_at).total_seconds(),
         )
 
+    def _decide(self, arrival: SeriesArrival) -> SeriesDecision:
+        """What becomes of a series; one that cannot be decided on says so and holds up no other."""
+        if arrival.forgotten:
+            return undecided(
+                arrival,
+                f"{arrival.forgotten} of its {arrival.instances} instances were given up by "
+                "retention; send the whole series again",
+            )
+        try:
+            return routing.decide_series(arrival, self.routes)
+        except Exception as error:  # noqa: BLE001  (rim: the reason is shown at the series)
+            log.failure("failure", error, detail="a series could not be routed")
+            return undecided(
+                arrival, f"routing failed: {type(error).__name__} at {log.place(error)}"
+            )
+
     def _close_study(self, study: Sequence[SeriesArrival], now: datetime) -> None:
         decision = routing.decide_study(study, self.routes)
         if not self.catalog.close_study(study, decision.jobs, decision.dispositions, now):
@@ -71,6 +88,18 @@ class Completion:
             count=len(study),
             jobs=len(decision.jobs),
         )
+
+
+def undecided(arrival: SeriesArrival, reason: str) -> SeriesDecision:
+    """No job, and the reason for it."""
+    disposition = Disposition(
+        series_id=arrival.series_id,
+        state=routing.NOT_ANALYSED,
+        route=None,
+        model=None,
+        reason=reason,
+    )
+    return SeriesDecision(arrival=arrival, decisions=(), jobs=(), dispositions=(disposition,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

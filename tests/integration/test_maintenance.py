@@ -147,6 +147,28 @@ def test_a_series_that_no_route_wants_says_so(
     assert outcome.reason
 
 
+def test_late_slices_of_a_series_whose_sources_went_are_not_analysed_alone(
+    place: Workplace, configuration: Configuration
+) -> None:
+    *first, late = slices()
+    sweep = completion(place, configuration).sweep
+    place.receive(first, now=START)
+    place.close()
+    routed(place, at=after(100))
+    retention(place).sweep(START + timedelta(days=31))
+    place.receive([late], now=START + timedelta(days=32))
+    sweep(START + timedelta(days=33))
+    (outcome,) = place.series()[0].outcomes
+    assert outcome.state == "not_analysed"
+    assert outcome.reason == (
+        "7 of its 8 instances were given up by retention; send the whole series again"
+    )
+    place.receive(first, now=START + timedelta(days=34))
+    sweep(START + timedelta(days=35))
+    (outcome,) = place.series()[0].outcomes
+    assert outcome.model == "body"
+
+
 def test_a_silent_worker_loses_its_job_to_another_attempt_then_to_failure(
     place: Workplace, tmp_path: Path
 ) -> None:
