@@ -124,14 +124,30 @@ def _decide(arrival: SeriesArrival, route: Route) -> RouteDecision:
 def _against(arrival: SeriesArrival, route: Route) -> str | None:
     if arrival.own_result:
         return "one of our own results, come back: never an input"
-    if arrival.state is SeriesState.QUARANTINED:
-        return "quarantined: it cannot be read"
+    unusable = _unusable(arrival)
+    if unusable is not None:
+        return unusable
     missed = [_missed(arrival, wish) for wish in route.match if not _holds(arrival, wish)]
     if missed:
         return "; ".join(missed)
     if not route.best and attributes.images(arrival) < route.minimum_instances:
         least = route.minimum_instances
         return f"{attributes.counted(arrival)}, the route wants at least {least}"
+    return None
+
+
+def _unusable(arrival: SeriesArrival) -> str | None:
+    """Why no model may see the series, whatever the routes want.
+
+    One whose bytes are gone altogether has not changed since it was analysed: its job stands.
+    """
+    if arrival.state is SeriesState.QUARANTINED:
+        return "quarantined: it cannot be read"
+    if arrival.instances == 0:
+        return "each of its instances contradicts one received before under the same UID"
+    if 0 < arrival.forgotten < arrival.instances:
+        gone = f"{arrival.forgotten} of its {arrival.instances} instances"
+        return f"the bytes of {gone} were deleted by retention; send the whole series again"
     return None
 
 
@@ -163,12 +179,9 @@ def _waits(route: Route) -> str:
 
 
 def _unwanted(arrival: SeriesArrival, decisions: Sequence[RouteDecision]) -> Disposition:
-    reasons = dict.fromkeys(
-        said.reason if arrival.own_result else f"route {said.route!r}: {said.reason}"
-        for said in decisions
-    )
+    reasons = dict.fromkeys(f"route {said.route!r}: {said.reason}" for said in decisions)
     why = f"no route wants it: {'; '.join(reasons)}" if reasons else "no route is configured"
-    own = arrival.own_result or arrival.state is SeriesState.QUARANTINED
+    own = arrival.own_result or _unusable(arrival) is not None
     return Disposition(
         series_id=arrival.series_id,
         state=NOT_ANALYSED,

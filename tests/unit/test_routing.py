@@ -136,6 +136,17 @@ def test_without_routes_that_is_the_reason() -> None:
     [
         (arrival(1, own_result=True), "one of our own results, come back: never an input"),
         (arrival(1, state=SeriesState.QUARANTINED), "quarantined: it cannot be read"),
+        (
+            arrival(1, instances=0),
+            "each of its instances contradicts one received before under the same UID",
+        ),
+        (
+            replace(arrival(1), forgotten=30),
+            (
+                "the bytes of 30 of its 100 instances were deleted by retention; "
+                "send the whole series again"
+            ),
+        ),
     ],
 )
 def test_what_is_never_an_input(series: SeriesArrival, reason: str) -> None:
@@ -450,3 +461,10 @@ def test_every_preference_has_a_measure_and_words_for_everything(
     for each in found:
         assert PREFERENCES[name].measure(each) == PREFERENCES[name].measure(each)
         assert PREFERENCES[name].words(each)
+
+
+def test_a_series_whose_bytes_are_gone_altogether_keeps_its_job() -> None:
+    gone = replace(arrival(1), forgotten=100)
+    assert (
+        routing.decide_series(gone, EACH_CT).jobs == routing.decide_series(arrival(1), EACH_CT).jobs
+    )
