@@ -58,12 +58,7 @@ def blocks(shape: Shape, spacing: Spacing, *, cell_mm: float) -> Blocks:
 
 def pool(values: NDArray[np.generic], grid: Blocks, *, limits: tuple[float, float]) -> Densities:
     """Mean of each block of the values clipped to `limits`; an axis' last block may be smaller."""
-    starts = [
-        np.arange(0, size, factor) for size, factor in zip(grid.fine, grid.factors, strict=True)
-    ]
-    sizes = [
-        np.diff(np.append(s, n)).astype(np.float32) for s, n in zip(starts, grid.fine, strict=True)
-    ]
+    starts, sizes = _cells(grid)
     weights = sizes[1][:, None] * sizes[2][None, :]
     coarse = np.empty([len(s) for s in starts], np.float32)
     for cell, depth in enumerate(sizes[0]):
@@ -71,3 +66,35 @@ def pool(values: NDArray[np.generic], grid: Blocks, *, limits: tuple[float, floa
         rows = np.add.reduceat(slab, starts[1], axis=0)
         coarse[cell] = np.add.reduceat(rows, starts[2], axis=1) / (weights * depth)
     return coarse
+
+
+def share(mask: NDArray[np.bool_], grid: Blocks) -> Densities:
+    """How much of each block a mask fills, 0 to 1: its mean as `pool` gives it, but sooner."""
+    starts, sizes = _cells(grid)
+    weights = sizes[1][:, None] * sizes[2][None, :]
+    coarse = np.empty([len(s) for s in starts], np.float32)
+    for cell, depth in enumerate(sizes[0]):
+        slab = _folded(mask[grid.slices(cell)], grid.factors[0])[0]
+        rows = _folded(slab, grid.factors[1])
+        coarse[cell] = _folded(rows.T, grid.factors[2]).T / (weights * depth)
+    return coarse
+
+
+def _cells(grid: Blocks) -> tuple[list[NDArray[np.intp]], list[Densities]]:
+    """Of each axis: the first voxel of every cell, and how many it has."""
+    starts = [
+        np.arange(0, size, factor) for size, factor in zip(grid.fine, grid.factors, strict=True)
+    ]
+    sizes = [
+        np.diff(np.append(s, n)).astype(np.float32) for s, n in zip(starts, grid.fine, strict=True)
+    ]
+    return starts, sizes
+
+
+def _folded(values: NDArray[np.bool_] | NDArray[np.uint32], factor: int) -> NDArray[np.uint32]:
+    """Counts of `factor` neighbours along the first axis together; the last may be fewer."""
+    counts = values[::factor].astype(np.uint32)
+    for start in range(1, min(factor, len(values))):
+        part = values[start::factor]
+        counts[: len(part)] += part
+    return counts

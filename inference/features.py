@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import hog
 
-from inference.blocks import Densities, Spacing, blocks, pool
+from inference.blocks import Blocks, Densities, blocks, pool, share
 from inference.findings import Findings, Image, Measurement, Segment
 
 VERSION = "1"
@@ -40,23 +41,29 @@ class FeatureVector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scene:
-    """The image at CELL_MM, grey from 0 to 1, axes (head, back, left)."""
+class View:
+    """An image at CELL_MM, grey from 0 to 1, axes (head, back, left), and what it alone says."""
 
     grey: Densities
     body: Mask
-    segments: tuple[tuple[str, Mask], ...]
-    measurements: tuple[Measurement, ...]
+    intensity: Values
+    edges: Values
 
 
-def describe(image: Image, findings: Findings, header_text: str) -> tuple[FeatureVector, ...]:
-    """One vector of every kind. `header_text`: descriptions and protocol, no identifiers."""
-    scene = _scene(image, findings)
+def describe(
+    image: Image | View, findings: Findings, header_text: str
+) -> tuple[FeatureVector, ...]:
+    """One vector of every kind. `header_text`: descriptions and protocol, no identifiers.
+
+    Of an image, or of the view of it that `look` gave before there were findings.
+    """
+    view = image if isinstance(image, View) else look(image)
+    segments = [_coarse_segment(segment) for segment in findings.segments]
     vectors = {
-        "intensity": _intensity(scene),
-        "edges": _edges(scene),
-        "texture": _texture(scene),
-        "shape": _shape(scene),
+        "intensity": view.intensity,
+        "edges": view.edges,
+        "texture": _texture(view, segments),
+        "shape": _shape(view.body, segments, findings.measurements),
         "header": _header(header_text),
     }
     return tuple(
@@ -65,21 +72,24 @@ def describe(image: Image, findings: Findings, header_text: str) -> tuple[Featur
     )
 
 
-def _scene(image: Image, findings: Findings) -> _Scene:
+def look(image: Image) -> View:
+    """What does not depend on what is found in the image: most of the computation."""
     upright = image.volume.to_patient_orientation("HPL")
-    steps = tuple(float(step) for step in upright.spacing)
-    spacing = (steps[0], steps[1], steps[2])
     is_ct = image.acquisition.modality == "CT"
     limits = CT_RANGE if is_ct else _percentiles(upright.array)
-    coarse = _at_cell(upright.array, spacing, limits)
+    grid = _blocks(upright)
+    coarse = _resampled(pool(upright.array, grid, limits=limits), grid)
     grey = (coarse - limits[0]) / max(limits[1] - limits[0], 1e-6)
     floor = (CT_BODY_HU - limits[0]) / (limits[1] - limits[0]) if is_ct else OTHER_BODY
-    return _Scene(
-        grey=grey,
-        body=_filled(grey > floor),
-        segments=tuple(_coarse_segment(segment, spacing) for segment in findings.segments),
-        measurements=findings.measurements,
-    )
+    body = _filled(grey > floor)
+    return View(grey=grey, body=body, intensity=_intensity(grey, body), edges=_edges(grey, body))
+
+
+def _blocks(volume: hd.Volume) -> Blocks:
+    """Of about CELL_MM."""
+    (slices, rows, columns), (depth, height, width) = volume.spatial_shape, volume.spacing
+    spacing = (float(depth), float(height), float(width))
+    return blocks((slices, rows, columns), spacing, cell_mm=CELL_MM)
 
 
 def _percentiles(values: NDArray[np.generic]) -> tuple[float, float]:
@@ -88,24 +98,21 @@ def _percentiles(values: NDArray[np.generic]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _at_cell(
-    values: NDArray[np.generic], spacing: Spacing, limits: tuple[float, float]
-) -> Densities:
-    """Block means, then linear interpolation to CELL_MM: no aliasing, no dependence on the grid."""
-    grid = blocks((values.shape[0], values.shape[1], values.shape[2]), spacing, cell_mm=CELL_MM)
-    pooled = pool(values, grid, limits=limits)
+def _resampled(means: Densities, grid: Blocks) -> Densities:
+    """Block means to CELL_MM by linear interpolation: no aliasing, no dependence on the grid."""
     zoom = [
         max(1, round(size * step / CELL_MM)) / size
-        for size, step in zip(pooled.shape, grid.spacing, strict=True)
+        for size, step in zip(means.shape, grid.spacing, strict=True)
     ]
-    coarse: Densities = ndimage.zoom(pooled, zoom, order=1, mode="nearest", grid_mode=True)
+    coarse: Densities = ndimage.zoom(means, zoom, order=1, mode="nearest", grid_mode=True)
     return coarse
 
 
-def _coarse_segment(segment: Segment, spacing: Spacing) -> tuple[str, Mask]:
-    mask = segment.mask.to_patient_orientation("HPL").array
-    share = _at_cell(mask.astype(np.uint8), spacing, (0.0, 1.0))
-    return segment.definition.label, share >= 0.5
+def _coarse_segment(segment: Segment) -> Mask:
+    upright = segment.mask.to_patient_orientation("HPL")
+    grid = _blocks(upright)
+    coarse: Mask = _resampled(share(upright.array, grid), grid) >= 0.5
+    return coarse
 
 
 def _filled(tissue: Mask) -> Mask:
@@ -124,16 +131,10 @@ BINS = 32
 LEVELS = 4
 
 
-def _intensity(scene: _Scene) -> Values:
+def _intensity(grey: Densities, body: Mask) -> Values:
     """Square roots of smoothed histograms (Hellinger): (1 + LEVELS) x BINS."""
-    levels = [
-        (grey, body)
-        for grey, body in zip(
-            np.array_split(scene.grey, LEVELS), np.array_split(scene.body, LEVELS), strict=True
-        )
-    ]
-    parts = [_histogram(grey[body]) for grey, body in [(scene.grey, scene.body), *levels]]
-    return np.concatenate(parts)
+    levels = zip(np.array_split(grey, LEVELS), np.array_split(body, LEVELS), strict=True)
+    return np.concatenate([_histogram(part[inside]) for part, inside in [(grey, body), *levels]])
 
 
 def _histogram(values: Values) -> Values:
@@ -149,14 +150,15 @@ ORIENTATIONS = 8
 BLOCK = 2
 
 
-def _edges(scene: _Scene) -> Values:
+def _edges(grey: Densities, body: Mask) -> Values:
     """Histograms of oriented gradients (Dalal, Triggs 2005) of three mean projections.
 
     A mean projection of the body shows what a radiograph shows; a maximum would hide the lungs.
     """
-    box = ndimage.find_objects(scene.body.astype(np.uint8))[0]
-    grey, body = scene.grey[box], scene.body[box]
-    return np.concatenate([_gradients(_projection(grey, body, axis)) for axis in range(3)])
+    box = ndimage.find_objects(body.astype(np.uint8))[0]
+    return np.concatenate(
+        [_gradients(_projection(grey[box], body[box], axis)) for axis in range(3)]
+    )
 
 
 def _projection(grey: Densities, body: Mask, axis: int) -> Values:
@@ -184,13 +186,13 @@ DIRECTIONS = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 HARALICK = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "entropy")
 
 
-def _texture(scene: _Scene) -> Values:
+def _texture(view: View, segments: Sequence[Mask]) -> Values:
     """Haralick's features in six directions, of the segments or, without any, of the body."""
-    region = np.zeros(scene.body.shape, np.bool_)
-    for _, mask in scene.segments:
+    region = np.zeros(view.body.shape, np.bool_)
+    for mask in segments:
         region |= mask
-    region = region if region.any() else scene.body
-    levels = np.minimum((scene.grey * GREYS).astype(np.intp), GREYS - 1)
+    region = region if region.any() else view.body
+    levels = np.minimum((view.grey * GREYS).astype(np.intp), GREYS - 1)
     features = [_haralick(_pairs(levels, region, step)) for step in DIRECTIONS]
     return np.concatenate(features).astype(np.float32)
 
@@ -234,17 +236,17 @@ EXTENT_UNIT_MM = 300.0
 VOLUME_UNIT_CM3 = 3000.0
 
 
-def _shape(scene: _Scene) -> Values:
+def _shape(body: Mask, segments: Sequence[Mask], measurements: Sequence[Measurement]) -> Values:
     """The body's extents and volume, then each segment's, then measurements in hashed places."""
-    box = ndimage.find_objects(scene.body.astype(np.uint8))[0]
+    box = ndimage.find_objects(body.astype(np.uint8))[0]
     start = np.array([part.start for part in box], np.float64)
     size = np.array([part.stop - part.start for part in box], np.float64)
-    numbers = [*(size * CELL_MM / EXTENT_UNIT_MM), _litres(scene.body)]
+    numbers = [*(size * CELL_MM / EXTENT_UNIT_MM), _litres(body)]
     slots = np.zeros((SEGMENT_SLOTS, SEGMENT_NUMBERS))
-    for slot, (_, mask) in zip(slots, scene.segments, strict=False):
+    for slot, mask in zip(slots, segments, strict=False):
         if mask.any():
             slot[:] = _segment_numbers(mask, start, size)
-    return np.concatenate([numbers, slots.ravel(), _hashed(scene.measurements)]).astype(np.float32)
+    return np.concatenate([numbers, slots.ravel(), _hashed(measurements)]).astype(np.float32)
 
 
 def _litres(mask: Mask) -> float:

@@ -12,8 +12,8 @@ from pydicom import Dataset
 from inference import attributes, features, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
-from inference.features import FeatureVector
-from inference.findings import Findings, Verdict
+from inference.features import FeatureVector, View
+from inference.findings import Findings, Image, Verdict
 from inference.models import Model
 from inference.volume import Stack
 
@@ -66,9 +66,14 @@ def analyse(
     return _found(stack, findings, provenance)
 
 
-def describe(stack: Stack, findings: Findings) -> tuple[FeatureVector, ...]:
-    """The feature vectors of an image and what was found in it."""
-    return features.describe(stack.image, findings, header_text(stack.headers))
+def look(image: Image) -> View:
+    """What the feature vectors need of an image, whatever is found in it: the longer part."""
+    return features.look(image)
+
+
+def describe(view: View, stack: Stack, findings: Findings) -> tuple[FeatureVector, ...]:
+    """The feature vectors of an image, as `look` saw it, and of what was found in it."""
+    return features.describe(view, findings, header_text(stack.headers))
 
 
 def header_text(headers: Sequence[Dataset]) -> str:

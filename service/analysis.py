@@ -3,6 +3,8 @@
 The only module of the service that imports the science while the node runs.
 """
 
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -14,12 +16,15 @@ from inference import pipeline
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.errors import InferenceError
+from inference.features import View
+from inference.findings import Findings, Image
 from inference.models import Model, ModelModule
 from inference.pipeline import Analysis
 from service import kinds, log
 from service.tasks import (
     Analysed,
     Answer,
+    Durations,
     Failed,
     FeatureVector,
     ModelSetup,
@@ -79,18 +84,24 @@ class Analyst:
             return Failed(reason=described(error))
 
     def _analyse(self, task: Task) -> Analysed:
-        model = self._model(task.model)
-        analysis = pipeline.analyse(
-            [read(path) for path in task.paths],
-            model,
-            self._provenance(task),
-            pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
-        )
+        loaded, began = self._model(task.model), time.monotonic()
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            model = _Watched(loaded, beside)
+            analysis = pipeline.analyse(
+                [read(path) for path in task.paths],
+                model,
+                self._provenance(task),
+                pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
+            )
+            objects = tuple(_object(kind, dataset) for kind, dataset in analysis.objects)
+            encoded = time.monotonic()
+            vectors = _vectors(analysis, model.view)
         return Analysed(
             verdict=analysis.findings.verdict.value,
             reason=analysis.reason,
-            objects=tuple(_object(kind, dataset) for kind, dataset in analysis.objects),
-            vectors=_vectors(analysis),
+            objects=objects,
+            vectors=vectors,
+            durations=model.durations(began=began, encoded=encoded),
         )
 
     def _model(self, name: str) -> Model:
@@ -113,6 +124,36 @@ class Analyst:
             device_serial=self._setup.device_serial,
             software_version=self._setup.software_version,
             not_for_diagnosis=self._setup.not_for_diagnosis,
+        )
+
+
+class _Watched:
+    """A model whose time is taken; what the features see of the image is computed beside it."""
+
+    def __init__(self, model: Model, beside: Executor) -> None:
+        self._model = model
+        self._beside = beside
+        self._asked: tuple[float, float] | None = None  # from, until
+        self.view: Future[View] | None = None
+
+    def predict(self, image: Image) -> Findings:
+        """What the model says."""
+        began = time.monotonic()
+        self.view = self._beside.submit(pipeline.look, image)
+        findings = self._model.predict(image)
+        self._asked = (began, time.monotonic())
+        return findings
+
+    def durations(self, *, began: float, encoded: float) -> Durations:
+        """Of an analysis that began and had its objects then, and its feature vectors now."""
+        if self._asked is None:
+            return Durations(read=encoded - began)
+        asked, answered = self._asked
+        return Durations(
+            read=asked - began,
+            model=answered - asked,
+            encode=encoded - answered,
+            describe=time.monotonic() - encoded,
         )
 
 
@@ -151,12 +192,12 @@ def _next(pipe: Connection) -> Task | None:
     return task
 
 
-def _vectors(analysis: Analysis) -> tuple[FeatureVector, ...]:
+def _vectors(analysis: Analysis, view: Future[View] | None) -> tuple[FeatureVector, ...]:
     """The feature vectors; an image that cannot be described is delivered all the same."""
-    if analysis.stack is None:
+    if analysis.stack is None or view is None:
         return ()
     try:
-        vectors = pipeline.describe(analysis.stack, analysis.findings)
+        vectors = pipeline.describe(view.result(), analysis.stack, analysis.findings)
     except Exception as error:  # noqa: BLE001  (rim: results matter more than being found by them)
         log.failure("failure", error, detail="no feature vectors")
         return ()

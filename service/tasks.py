@@ -82,6 +82,21 @@ class FeatureVector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """Seconds of the steps of one analysis, one after the other.
+
+    `read`: files to a volume; `model`: the model itself; `encode`: findings to checked result
+    objects as bytes; `describe`: what the feature vectors took beyond the model's own time. None
+    when the analysis did not get there.
+    """
+
+    read: float | None = None
+    model: float | None = None
+    encode: float | None = None
+    describe: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysed:
     """The model has answered, be it that it does not analyse this series."""
 
@@ -89,6 +104,7 @@ class Analysed:
     reason: str | None
     objects: tuple[ResultObject, ...]
     vectors: tuple[FeatureVector, ...]
+    durations: Durations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

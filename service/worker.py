@@ -7,14 +7,24 @@ meanwhile, ends the child at the model's deadline, and records what comes back i
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from service import log, processes
 from service.child import Child, ChildEnded
 from service.retry import Failure, Policy, next_attempt
 from service.stopping import Stop
-from service.tasks import Analysed, Answer, Failed, Predecessor, Ready, Setup, Task, Unreadable
+from service.tasks import (
+    Analysed,
+    Answer,
+    Durations,
+    Failed,
+    Predecessor,
+    Ready,
+    Setup,
+    Task,
+    Unreadable,
+)
 from storage.arrivals import fingerprint
 from storage.catalog import Catalog
 from storage.errors import CatalogueUnavailable, OutOfSpace
@@ -25,6 +35,7 @@ from storage.records import Instance, Job, Result, Vector, Verdict
 CLAIM_SECONDS = 0.2  # between two looks for work
 ANSWER_SECONDS = 0.2  # between two looks at stop and lease
 LATE = timedelta(seconds=5)  # a job whose series grows waits for what the series becomes
+LATEST = timedelta(hours=1)  # and not for ever: instances may also have been given up
 REPORT = "measurement_report"
 
 
@@ -53,6 +64,7 @@ class Ending:
     retry_at: datetime | None = None
     objects: int = 0
     size: int = 0  # bytes of the result objects
+    durations: Durations = field(default_factory=Durations)  # of the steps of an analysis
 
 
 class Worker:
@@ -136,6 +148,10 @@ class Worker:
             bytes=ending.size,
             retry_at=ending.retry_at,
             wait_seconds=max(0.0, (now - job.due_at).total_seconds()),
+            read_seconds=ending.durations.read,
+            model_seconds=ending.durations.model,
+            encode_seconds=ending.durations.encode,
+            describe_seconds=ending.durations.describe,
             seconds=time.monotonic() - began,
         )
 
@@ -145,7 +161,10 @@ class Worker:
             return self._fail(job, "its instances are no longer in the store")
         if _fingerprint(job, instances) == job.request.fingerprint:
             return None
-        at = datetime.now(UTC) + LATE
+        now = datetime.now(UTC)
+        if now - job.created_at > LATEST:
+            return self._fail(job, "its instances are no longer those it was made for")
+        at = now + LATE
         reason = "instances came since; waits until the series is complete again"
         kept = self._queue.retry(job, at=at, error=reason)
         return Ending(outcome="retry" if kept else "lost", reason=reason, retry_at=at)
@@ -235,6 +254,7 @@ class Worker:
             reason=analysed.reason,
             objects=len(results),
             size=sum(result.size for result in results),
+            durations=analysed.durations,
         )
 
     def _write(self, analysed: Analysed) -> list[Result]:
