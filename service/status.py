@@ -96,6 +96,7 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
         "state": outcome.state,
         "verdict": outcome.verdict.value if outcome.verdict else None,
         "reason": outcome.reason or outcome.why,
+        "why": outcome.why,
         "attempts": outcome.attempts,
         "generation": outcome.generation,
         "results": [
