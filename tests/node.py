@@ -105,6 +105,12 @@ study_seconds = {self.quiet_seconds}
         """The end of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of one event in its log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [line for line in found if line["event"] == name]
+
     def stop(self, *, seconds: float = 60) -> int:
         """SIGTERM; the exit status."""
         assert self.process is not None

@@ -36,10 +36,20 @@ def voxels(seg: Dataset) -> dict[str, int]:
     """Segment label -> its voxels, counted in the bits of Pixel Data (PS3.5 8.1.1)."""
     labels = {segment.SegmentNumber: segment.SegmentLabel for segment in seg.SegmentSequence}
     counts: Counter[str] = Counter(dict.fromkeys(labels.values(), 0))
-    for frame, bits in zip(seg.PerFrameFunctionalGroupsSequence, _frames(seg), strict=True):
-        number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        counts[labels[number]] += int(bits.sum())
+    for groups, bits in zip(seg.PerFrameFunctionalGroupsSequence, _frames(seg), strict=True):
+        counts[labels[_segment_number(seg, groups)]] += int(bits.sum())
     return dict(counts)
+
+
+def _segment_number(seg: Dataset, groups: Dataset) -> int:
+    """Of a frame; in the shared functional groups when there is one segment only."""
+    place = groups if "SegmentIdentificationSequence" in groups else _shared(seg)
+    return int(place.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _shared(seg: Dataset) -> Dataset:
+    found: Dataset = seg.SharedFunctionalGroupsSequence[0]
+    return found
 
 
 def _frames(seg: Dataset) -> NDArray[np.uint8]:
@@ -51,7 +61,7 @@ def _frames(seg: Dataset) -> NDArray[np.uint8]:
 
 def voxel_millilitres(seg: Dataset) -> float:
     """The volume of one voxel, by the shared Pixel Measures."""
-    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures = _shared(seg).PixelMeasuresSequence[0]
     row, column = measures.PixelSpacing
     return float(row) * float(column) * float(measures.SpacingBetweenSlices) / 1000
 
