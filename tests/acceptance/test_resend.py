@@ -1,4 +1,4 @@
-"""The same study again, at once and later: one job, one set of results, nothing new at the PACS.
+"""What comes again is no work: a study at once and later, and our own results, come back.
 
 Not covered: resends through a crash (tests/faults), to an archive that deleted the results.
 """
@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance import delivered, studies
 from tests.node import Node, dicom_destination, lung_route, running
-from tests.peers import Sent, StoragePeer, dcmtk_storescp, storescu
+from tests.peers import Sent, StoragePeer, dcmsend, dcmtk_storescp, storescu
 
 pytestmark = pytest.mark.dcmtk
 
@@ -94,6 +94,24 @@ def test_the_log_says_that_they_were_duplicates(site: Site) -> None:
     resent = sum(each["duplicates"] for each in ended)
     assert resent >= (RESENDS - 1) * len(site.images)
     assert resent % len(site.images) == 0
+
+
+def test_our_own_results_that_come_back_are_no_input(site: Site) -> None:
+    """As from a PACS whose rule forwards every object of a chest CT."""
+    before = site.pacs.received()
+    jobs = len(site.node.events("job"))
+    assert dcmsend(site.node.port, before).code == 0
+    own = {one.SeriesInstanceUID: one.Modality for one in delivered.objects(before)}
+    settled = site.node.settled(seconds=90)
+    found = {s["series_instance_uid"]: s for s in settled if s["series_instance_uid"] in own}
+    assert {uid: series["modality"] for uid, series in found.items()} == own
+    for series in found.values():
+        (outcome,) = series["outcomes"]
+        assert (outcome["state"], outcome["model"]) == ("not_analysed", None)
+        assert outcome["reason"] == "one of our own results, come back: never an input"
+    assert only_outcome(site.node) == site.outcome
+    assert site.pacs.received() == before
+    assert len(site.node.events("job")) == jobs
 
 
 def test_another_fresh_node_makes_the_same_bytes(site: Site, tmp_path: Path) -> None:
