@@ -98,7 +98,7 @@ def _frames(result: Dataset, masks: Sequence[Mask], grid: Planes) -> None:
     places = {_name(plane): index for index, plane in enumerate(grid.planes)}
     _require(len(groups) == int(result.NumberOfFrames), "number of frames")
     expected = {
-        (n, int(k)) for n, mask in enumerate(masks) for k in np.flatnonzero(mask.any((1, 2)))
+        (n, k) for n, mask in enumerate(masks) for k, plane in enumerate(mask) if plane.any()
     }
     seen = set()
     for group, pixels in zip(groups, _pixels(result), strict=True):

@@ -65,7 +65,7 @@ def middle_of(grid: Planes) -> Drawing:
 
 
 def _widest(mask: Mask) -> int:
-    return int(mask.sum(axis=(1, 2)).argmax())
+    return int(np.argmax([np.count_nonzero(plane) for plane in mask]))
 
 
 def _outer_corners(area: Mask) -> Floats:

@@ -136,8 +136,12 @@ def _coding_schemes(findings: Findings) -> Iterator[CodingSchemeIdentificationIt
 
 def _evidence_for_highdicom(subject: Subject) -> Iterator[Dataset]:
     """Bare headers: one of a class that highdicom knows, and every instance referred to."""
+    shared = Dataset()
+    for keyword in source_headers.TYPE_2:
+        put(shared, keyword, "")
+    put(shared, "StudyInstanceUID", subject.source.study_uid)
     yield _header(
-        subject,
+        shared,
         Reference(
             sop_class_uid=Comprehensive3DSRStorage,
             sop_instance_uid=uids.derived("stand-in", subject.source.series_uid),
@@ -145,17 +149,14 @@ def _evidence_for_highdicom(subject: Subject) -> Iterator[Dataset]:
         ),
     )
     if subject.segmentation is not None:
-        yield _header(subject, source_headers.reference(subject.segmentation))
+        yield _header(shared, source_headers.reference(subject.segmentation))
     if subject.grid is not None:
         for reference in subject.source.references:  # any of them may be drawn on
-            yield _header(subject, reference)
+            yield _header(shared, reference)
 
 
-def _header(subject: Subject, reference: Reference) -> Dataset:
-    header = Dataset()
-    for keyword in source_headers.TYPE_2:
-        put(header, keyword, "")
-    put(header, "StudyInstanceUID", subject.source.study_uid)
+def _header(shared: Dataset, reference: Reference) -> Dataset:
+    header = source_headers.another(shared)
     put(header, "SeriesInstanceUID", reference.series_instance_uid)
     put(header, "SOPInstanceUID", reference.sop_instance_uid)
     put(header, "SOPClassUID", reference.sop_class_uid)

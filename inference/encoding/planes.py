@@ -83,8 +83,8 @@ def on_grid(segment: Segment, volume: hd.Volume) -> Mask:
             mask = mask.match_geometry(volume)
         except (RuntimeError, ValueError) as error:
             raise EncodingError(f"segment {name!r} is not on the grid of the image") from error
-    array: Mask = np.ascontiguousarray(np.asarray(mask.array) > 0)
-    return array
+    array = np.asarray(mask.array)
+    return np.ascontiguousarray(array if array.dtype == np.bool_ else array > 0)
 
 
 def _of_stack(stack: Stack) -> Planes:

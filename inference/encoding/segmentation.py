@@ -59,9 +59,10 @@ def label_map(masks: Sequence[Mask], segments: Sequence[Segment]) -> Labels:
     for segment_number, (mask, name) in enumerate(zip(masks, names, strict=True), start=1):
         if not mask.any():
             raise EncodingError(f"segment {name!r} is empty")
-        if np.any(labels, where=mask):
+        before = np.count_nonzero(labels)
+        np.copyto(labels, np.uint8(segment_number), where=mask)
+        if np.count_nonzero(labels) != before + np.count_nonzero(mask):
             raise EncodingError(f"segment {name!r} overlaps another; one object holds no overlap")
-        labels[mask] = segment_number
     return labels
 
 
@@ -113,6 +114,8 @@ def _even(result: Dataset) -> bytes:
 
 def _arranged(labels: Labels, grid: Planes, used: Sequence[int]) -> Labels:
     """As highdicom wants them: the planes used, or all frames of a multi-frame source in order."""
+    if grid.number_of_frames is None and len(used) == used[-1] - used[0] + 1:
+        return labels[used[0] : used[-1] + 1]
     if grid.number_of_frames is None:
         return labels[list(used)]
     frames: Labels = np.zeros((grid.number_of_frames, grid.rows, grid.columns), dtype=np.uint8)
@@ -126,19 +129,20 @@ def _arranged(labels: Labels, grid: Planes, used: Sequence[int]) -> Labels:
 
 def _sources(grid: Planes, source: Source, used: Sequence[int]) -> list[Dataset]:
     """Headers for highdicom: what it insists on, without identity (it would log names)."""
-    if grid.number_of_frames is None:
-        return [_single_frame(grid, grid.planes[index], source) for index in used]
-    return [_multi_frame(grid, source)]
+    header = _header(grid, source)
+    if grid.number_of_frames is not None:
+        return [_multi_frame(header, grid)]
+    put(header, "ImageOrientationPatient", _decimals(grid.orientation))
+    header.update(_pixel_measures(grid)[0])
+    return [_single_frame(header, grid.planes[index]) for index in used]
 
 
-def _header(plane: Plane, grid: Planes, source: Source) -> Dataset:
+def _header(grid: Planes, source: Source) -> Dataset:
+    """What all source instances have in common."""
     header = Dataset()
     for keyword in source_headers.TYPE_2:
         put(header, keyword, "")
     put(header, "StudyInstanceUID", source.study_uid)
-    put(header, "SeriesInstanceUID", plane.reference.series_instance_uid)
-    put(header, "SOPInstanceUID", plane.reference.sop_instance_uid)
-    put(header, "SOPClassUID", plane.reference.sop_class_uid)
     put(header, "Modality", source.modality)
     put(header, "FrameOfReferenceUID", source.frame_of_reference_uid)
     put(header, "PositionReferenceIndicator", source.position_reference)
@@ -147,22 +151,29 @@ def _header(plane: Plane, grid: Planes, source: Source) -> Dataset:
     return header
 
 
-def _single_frame(grid: Planes, plane: Plane, source: Source) -> Dataset:
-    header = _header(plane, grid, source)
-    put(header, "ImageOrientationPatient", _decimals(grid.orientation))
-    put(header, "ImagePositionPatient", _decimals(plane.position))
-    header.update(_pixel_measures(grid)[0])
+def _named(shared: Dataset, plane: Plane) -> Dataset:
+    """The instance that a plane comes from."""
+    header = source_headers.another(shared)
+    put(header, "SeriesInstanceUID", plane.reference.series_instance_uid)
+    put(header, "SOPInstanceUID", plane.reference.sop_instance_uid)
+    put(header, "SOPClassUID", plane.reference.sop_class_uid)
     return header
 
 
-def _multi_frame(grid: Planes, source: Source) -> Dataset:
-    header = _header(grid.planes[0], grid, source)
+def _single_frame(shared: Dataset, plane: Plane) -> Dataset:
+    header = _named(shared, plane)
+    put(header, "ImagePositionPatient", _decimals(plane.position))
+    return header
+
+
+def _multi_frame(shared: Dataset, grid: Planes) -> Dataset:
+    header = _named(shared, grid.planes[0])
     put(header, "NumberOfFrames", grid.number_of_frames)
-    shared = Dataset()
-    shared.PlaneOrientationSequence = [Dataset()]
-    put(shared.PlaneOrientationSequence[0], "ImageOrientationPatient", _decimals(grid.orientation))
-    shared.PixelMeasuresSequence = _pixel_measures(grid)
-    header.SharedFunctionalGroupsSequence = [shared]
+    groups = Dataset()
+    groups.PlaneOrientationSequence = [Dataset()]
+    put(groups.PlaneOrientationSequence[0], "ImageOrientationPatient", _decimals(grid.orientation))
+    groups.PixelMeasuresSequence = _pixel_measures(grid)
+    header.SharedFunctionalGroupsSequence = [groups]
     by_frame = {plane.frame: plane.position for plane in grid.planes}
     header.PerFrameFunctionalGroupsSequence = [
         _frame_groups(by_frame.get(frame) or _elsewhere(frame, grid))

@@ -196,6 +196,11 @@ def put(dataset: Dataset, keyword: str, value: Any) -> None:
     dataset.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
 
 
+def another(header: Dataset) -> Dataset:
+    """A data set of its own with the elements of `header`, which they share."""
+    return Dataset(dict(header.items()))
+
+
 def _identity(dataset: Dataset) -> Dataset:
     identity = _selected(dataset, IDENTITY)
     for keyword in TYPE_2:
