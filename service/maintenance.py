@@ -6,7 +6,7 @@ Each sweep is a function of the time, may be ended at any point, and may run in 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from service import log, routing
 from service.config import Route
@@ -14,6 +14,7 @@ from service.retry import Failure, Policy, next_attempt
 from service.routing import SeriesDecision
 from storage import retention
 from storage.catalog import Catalog
+from storage.errors import CatalogueUnavailable
 from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import Disposition, Job, SeriesArrival
@@ -21,6 +22,7 @@ from storage.records import Disposition, Job, SeriesArrival
 FRESH = timedelta(minutes=10)  # bytes as new as this may belong to an object that comes again
 STALE = timedelta(hours=6)  # a transfer that is not whole after this never will be
 PURGED_AT_ONCE = 500
+NEVER = datetime.min.replace(tzinfo=UTC)
 CRASHED = "its worker ended or could not renew its lease"
 
 
@@ -28,24 +30,47 @@ Complete = Callable[..., bool]
 """`complete(arrivals, *, now, quiet)` of a module of service/triggers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Completion:
-    """Routes a series, then a study, once it is quiet and the trigger calls it complete."""
+    """Routes a series, then a study, once it is quiet and the trigger calls it complete.
+
+    Time in which nothing could come is not quiet, as an interrupted sender comes back: `since` this
+    process looks or the catalogue answers again, and since a receiver last began to listen.
+    """
 
     catalog: Catalog
     complete: Complete
     routes: Sequence[Route]
     series_quiet: timedelta
     study_quiet: timedelta
+    since: datetime
+    listening_since: Callable[[], datetime | None]
 
     def sweep(self, now: datetime) -> None:
         """Close every series that is ripe, then every study."""
-        for arrival in self.catalog.ripe_series(now - self.series_quiet):
+        self.since = min(self.since, now)  # the clock may have been set back
+        try:
+            self._sweep(now)
+        except CatalogueUnavailable:  # meanwhile every object was refused
+            self.since = now
+            raise
+
+    def _sweep(self, now: datetime) -> None:
+        for arrival in self.catalog.ripe_series(self._quiet_since(now, self.series_quiet)):
             if self.complete((arrival,), now=now, quiet=self.series_quiet):
                 self._close_series(arrival, now)
-        for study in self.catalog.ripe_studies(now - self.study_quiet):
+        for study in self.catalog.ripe_studies(self._quiet_since(now, self.study_quiet)):
             if self.complete(study, now=now, quiet=self.study_quiet):
                 self._close_study(study, now)
+
+    def _quiet_since(self, now: datetime, quiet: timedelta) -> datetime:
+        """What came last at or before this is ripe."""
+        since = now - quiet
+        return since if self._heard_since(now) <= since else NEVER
+
+    def _heard_since(self, now: datetime) -> datetime:
+        listening = self.listening_since()
+        return self.since if listening is None or listening > now else max(self.since, listening)
 
     def _close_series(self, arrival: SeriesArrival, now: datetime) -> None:
         decision = self._decide(arrival)

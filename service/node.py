@@ -166,6 +166,7 @@ def receive(configuration: Configuration, life: Life) -> None:
     except OSError as error:
         place = f"application_entity.port: {keys.host}:{keys.port}"
         raise CannotServe(f"{place} cannot be listened on: {error.strerror}") from error
+    stored.store.tell_listening(clock())
     life.ready()
     life.stop.wait_long()
     entity.stop(grace=GRACE_SECONDS)
@@ -208,6 +209,8 @@ def maintain(configuration: Configuration, life: Life) -> None:
         routes=configuration.routes,
         series_quiet=timedelta(seconds=configuration.completion.seconds),
         study_quiet=timedelta(seconds=configuration.completion.study_seconds),
+        since=clock(),
+        listening_since=stored.store.listening_since,
     )
     rescue = Rescue(queue=stored.queue, policy=job_policy(configuration))
     retention = Retention(

@@ -1,12 +1,15 @@
 """Bytes under a key are whole: they arrive by rename, never by writing in place."""
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterable
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from storage.backends.local import LocalBackend, sweep
+from storage.errors import OutOfSpace, file_errors
 
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _FOLDERS = (
@@ -14,6 +17,8 @@ _FOLDERS = (
     *(f"instances/{shard}" for shard in _SHARDS),
     *(f"results/{shard}" for shard in _SHARDS),
 )
+
+_LISTENING = "listening"
 
 
 class InstanceStore:
@@ -80,6 +85,21 @@ class InstanceStore:
     def free_bytes(self) -> int:
         """What may still be written, in bytes."""
         return self._backend.free_bytes()
+
+    def tell_listening(self, now: datetime) -> None:
+        """A receiver begins to listen. A full disk is not told: then nothing comes anyway."""
+        file = self._backend.path(_LISTENING)
+        with suppress(OutOfSpace), file_errors("noting that a receiver listens"):
+            file.touch()
+            os.utime(file, (now.timestamp(), now.timestamp()))
+
+    def listening_since(self) -> datetime | None:
+        """When a receiver last began to listen; None when none ever did."""
+        try:
+            moment = self._backend.path(_LISTENING).stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return datetime.fromtimestamp(moment, UTC)
 
     def sweep_incoming(self, older_than: datetime) -> int:
         """Removes `.part` files last written before then, whose sender got no Success; their

@@ -201,6 +201,28 @@ def test_a_kill_loses_nothing_and_doubles_nothing(
             node.kill()
 
 
+def test_a_scanner_interrupted_by_a_crash_gets_one_result_of_the_whole_series(
+    tmp_path: Path,
+) -> None:
+    """However long the node was away: nobody could hear the rest."""
+    node = Node(tmp_path, quiet_seconds=4, extra=lung_route([], model="body_outline"))
+    scanner = Scanner(node.port, series(seed=0))
+    try:
+        node.start()
+        scanner.send(at_most=SLICES // 2)
+        node.kill()
+        time.sleep(node.quiet_seconds)
+        node.start()
+        time.sleep(node.quiet_seconds / 4)  # several sweeps
+        scanner.finish()
+        (found,) = node.settled()
+        assert found["instances"] == SLICES
+        assert [o["generation"] for o in found["outcomes"]] == [1]
+        assert len(node.events("series.complete")) == 1
+    finally:
+        node.kill()
+
+
 def check_results(watch: Watch, received: Sequence[Path]) -> None:
     """One outcome, one SEG and one SR, at the PACS as the node has them, and no half object."""
     (outcome,) = watch.outcomes()

@@ -19,6 +19,9 @@ from service.maintenance import Completion, Incoming, Rescue, Retention
 from service.retry import Policy
 from service.stopping import Stop
 from service.triggers import quiet_period
+from storage.catalog import Catalog
+from storage.database import Database, open_database
+from storage.errors import CatalogueUnavailable
 from storage.records import DeliveryState, SeriesState
 from storage.retention import Hold
 from tests.logs import events, logging_to
@@ -55,13 +58,17 @@ def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def completion(place: Workplace, configuration: Configuration) -> Completion:
+def completion(
+    place: Workplace, configuration: Configuration, *, since: datetime = START
+) -> Completion:
     return Completion(
         catalog=place.catalog,
         complete=quiet_period.complete,
         routes=configuration.routes,
         series_quiet=QUIET,
         study_quiet=STUDY_QUIET,
+        since=since,
+        listening_since=place.store.listening_since,
     )
 
 
@@ -108,6 +115,55 @@ def test_a_series_is_complete_when_it_was_quiet_and_not_before(
     (series,) = events(file, "series.complete")
     assert (series["instances"], series["jobs"]) == (8, 1)
     assert [line["event"] for line in events(file)] == ["series.complete", "study.complete"]
+
+
+@pytest.mark.parametrize("who", ["the receivers", "the sweeps"])
+def test_time_in_which_nobody_listened_is_not_quiet(
+    place: Workplace, configuration: Configuration, who: str
+) -> None:
+    place.receive(slices()[:4], now=START)
+    if who == "the receivers":
+        place.store.tell_listening(after(100))
+    sweep = completion(place, configuration, since=after(100 if who == "the sweeps" else 0)).sweep
+    sweep(after(129))
+    assert place.series()[0].state is SeriesState.RECEIVING
+    place.receive(slices()[4:], now=after(129))
+    sweep(after(158))
+    assert place.series()[0].state is SeriesState.RECEIVING
+    sweep(after(159))
+    (series,) = place.series()
+    assert (series.state, series.outcomes[0].generation) == (SeriesState.COMPLETE, 1)
+
+
+def test_time_in_which_the_catalogue_did_not_answer_is_not_quiet(
+    place: Workplace, configuration: Configuration
+) -> None:
+    place.receive(slices(), now=START)
+    each = completion(place, configuration)
+    catalog, each.catalog = each.catalog, Catalog(_gone())
+    with pytest.raises(CatalogueUnavailable):
+        each.sweep(after(20))
+    each.catalog = catalog
+    each.sweep(after(49))
+    assert place.series()[0].state is SeriesState.RECEIVING
+    each.sweep(after(50))
+    assert place.series()[0].state is SeriesState.COMPLETE
+
+
+def _gone() -> Database:
+    """A catalogue that does not answer."""
+    return open_database("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_what_comes_then(
+    place: Workplace, configuration: Configuration
+) -> None:
+    each = completion(place, configuration, since=after(3600))
+    place.store.tell_listening(after(3600))
+    each.sweep(START)
+    place.receive(slices(), now=after(10))
+    each.sweep(after(40))
+    assert place.series()[0].state is SeriesState.COMPLETE
 
 
 def test_late_slices_open_the_series_again_and_one_job_is_left(
