@@ -12,7 +12,7 @@ from typing import cast
 import pydicom
 from pydicom import Dataset
 
-from inference import pipeline
+from inference import pipeline, rehearsal
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.errors import InferenceError
@@ -47,6 +47,7 @@ def serve(pipe: Connection, setup: Setup) -> None:
     """Load the models, say Ready, answer tasks until the worker closes its end."""
     analyst = Analyst(setup)
     pipe.send(Ready(unavailable=analyst.preload() if setup.preload else {}))
+    _rehearse()
     while (task := _next(pipe)) is not None:
         answer = analyst.answer(task)
         pipe.send(answer)
@@ -182,6 +183,14 @@ def _reference(predecessor: Predecessor | None) -> Reference | None:
         sop_instance_uid=predecessor.sop_instance_uid,
         series_instance_uid=predecessor.series_instance_uid,
     )
+
+
+def _rehearse() -> None:
+    """After Ready, since a task that comes meanwhile would wait for the same anyway."""
+    try:
+        rehearsal.rehearse()
+    except Exception as error:  # noqa: BLE001  (rim: only the first analysis is slower)
+        log.failure("failure", error, detail="the rehearsal of an analysis raised")
 
 
 def _next(pipe: Connection) -> Task | None:
