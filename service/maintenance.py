@@ -89,12 +89,6 @@ class Completion:
 
     def _decide(self, arrival: SeriesArrival) -> SeriesDecision:
         """What becomes of a series; one that cannot be decided on says so and holds up no other."""
-        if arrival.forgotten:
-            return undecided(
-                arrival,
-                f"{arrival.forgotten} of its {arrival.instances} instances were given up by "
-                "retention; send the whole series again",
-            )
         try:
             return routing.decide_series(arrival, self.routes)
         except Exception as error:  # noqa: BLE001  (rim: the reason is shown at the series)

@@ -217,7 +217,7 @@ def test_late_slices_of_a_series_whose_sources_went_are_not_analysed_alone(
     (outcome,) = place.series()[0].outcomes
     assert outcome.state == "not_analysed"
     assert outcome.reason == (
-        "7 of its 8 instances were given up by retention; send the whole series again"
+        "the bytes of 7 of its 8 instances were deleted by retention; send the whole series again"
     )
     place.receive(first, now=START + timedelta(days=34))
     sweep(START + timedelta(days=35))
