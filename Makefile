@@ -34,7 +34,7 @@ check: install
 test: check
 
 faults: install
-	$(BIN)/python -m pytest tests/faults --fault-cycles=$(CYCLES)
+	$(BIN)/python -m pytest -n 2 tests/faults --fault-cycles=$(CYCLES)
 
 bench: install
 	$(BIN)/python benchmarks/lung_ct.py
