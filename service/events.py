@@ -86,7 +86,7 @@ EVENTS: Mapping[str, Event] = {
     "job": Event(
         level="info",
         meaning="an attempt of a job ended; "
-        "outcome: done, retry, failed, quarantined, lost, released",
+        "outcome: done, retry, failed, quarantined, superseded, lost, released",
         fields=(
             "job_id", "model", "model_version", *_SERIES[:2], "instances", "attempts",
             "generation", "outcome", "verdict", "reason", "objects", "bytes", "retry_at",

@@ -58,13 +58,16 @@ class Terms:
 class Ending:
     """How an attempt ended: the canonical line of the log says it."""
 
-    outcome: str  # done, retry, failed, quarantined, lost, released
+    outcome: str  # done, retry, failed, quarantined, superseded, lost, released
     reason: str | None = None
     verdict: str | None = None
     retry_at: datetime | None = None
     objects: int = 0
     size: int = 0  # bytes of the result objects
     durations: Durations = field(default_factory=Durations)  # of the steps of an analysis
+
+
+LOST = Ending(outcome="lost", reason="superseded, or taken by another worker")
 
 
 class Worker:
@@ -84,6 +87,7 @@ class Worker:
         self._catalog = catalog
         self._store = store
         self._setup = setup
+        self._models = {model.name: model for model in setup.models}
         self._terms = terms
         self._stop = stop
         self._child: Child | None = None
@@ -130,7 +134,11 @@ class Worker:
     def _attempt(self, child: Child, job: Job, now: datetime) -> None:
         began = time.monotonic()
         instances = self._catalog.instances(job.request.series_id)
-        ending = self._unanalysable(job, instances) or self._analyse(child, job, instances)
+        ending = (
+            self._outdated(job)
+            or self._unanalysable(job, instances)
+            or self._analyse(child, job, instances)
+        )
         log.event(
             "job",
             job_id=job.job_id,
@@ -154,6 +162,21 @@ class Worker:
             describe_seconds=ending.durations.describe,
             seconds=time.monotonic() - began,
         )
+
+    def _outdated(self, job: Job) -> Ending | None:
+        """The end of a job that was made for the model as it was before."""
+        model = self._models[job.request.model]
+        made_for = (job.request.model_version, job.request.configuration)
+        if made_for == (model.version, model.configuration):
+            return None
+        kept = self._queue.renew(
+            job,
+            model_version=model.version,
+            configuration=model.configuration,
+            now=datetime.now(UTC),
+        )
+        reason = "the model was changed since; a job for it as it is now takes its place"
+        return Ending(outcome="superseded" if kept else "lost", reason=reason)
 
     def _unanalysable(self, job: Job, instances: tuple[Instance, ...]) -> Ending | None:
         """The end of a job whose instances are not those it was made for."""
@@ -215,7 +238,7 @@ class Worker:
             if time.monotonic() - beat >= self._terms.lease.total_seconds() / 4:
                 beat = time.monotonic()
                 if not self._heartbeat(job):
-                    return Ending(outcome="lost", reason="superseded, or taken by another worker")
+                    return LOST
         return answer
 
     def _heartbeat(self, job: Job) -> bool:
@@ -295,6 +318,8 @@ class Worker:
         return Ending(outcome="failed" if kept else "lost", reason=error)
 
     def _quarantine(self, job: Job, reason: str) -> Ending:
+        if not self._heartbeat(job):
+            return LOST
         now = datetime.now(UTC)
         self._catalog.quarantine_series(job.request.series_id, reason, now)
         log.event(

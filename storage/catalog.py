@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage import arrivals, sources, states
-from storage.closing import replace_dispositions, request_jobs
+from storage.closing import cancel_stale, replace_dispositions, request_jobs
 from storage.database import Database, chunks, insert
 from storage.overview import Counts, Overview, counts, overview
 from storage.records import (
@@ -116,9 +116,9 @@ class Catalog:
         """RECEIVING -> COMPLETE with its jobs and dispositions; False, and nothing done, when it
         changed since.
 
-        A job that exists is left alone and gains routes and destinations. Earlier jobs of the same
-        scope and model are cancelled unless they are DONE; what is undelivered of those is
-        withdrawn when the new job is DONE.
+        A job that exists is left alone and gains routes and destinations. Earlier jobs of the
+        series, or of the same scope and model, are cancelled unless they are DONE; what is
+        undelivered of those is withdrawn when the new job is DONE.
         """
         with self._database.transaction() as connection:
             study_id = _lock_study_of(connection, arrival.series_id)
@@ -136,6 +136,7 @@ class Catalog:
             connection.execute(
                 sa.delete(DISPOSITIONS).where(DISPOSITIONS.c.series_id == arrival.series_id)
             )
+            cancel_stale(connection, arrival.series_id, arrival.fingerprint, now)
             request_jobs(connection, jobs, now)
             replace_dispositions(connection, dispositions, now)
             return True

@@ -27,6 +27,11 @@ def request_jobs(connection: Connection, requests: Sequence[JobRequest], now: da
             _merge(connection, equal, request, now)
 
 
+def cancel_stale(connection: Connection, series_id: int, fingerprint: str, now: datetime) -> None:
+    """Cancels what a series was to be analysed for with other instances, wanted again or not."""
+    _cancel(connection, [JOBS.c.series_id == series_id, JOBS.c.fingerprint != fingerprint], now)
+
+
 def replace_dispositions(
     connection: Connection, dispositions: Iterable[Disposition], now: datetime
 ) -> None:
@@ -119,15 +124,20 @@ def _wanted_again(
 def _cancel_others(
     connection: Connection, request: JobRequest, now: datetime, *, but: int | None
 ) -> None:
+    _cancel(connection, _same_scope(request, but), now)
+
+
+def _cancel(connection: Connection, which: Sequence[sa.ColumnElement[bool]], now: datetime) -> None:
     connection.execute(
         sa.update(JOBS)
-        .where(*_same_scope(request, but), JOBS.c.state.in_(states.JOBS.sources("supersede")))
+        .where(*which, JOBS.c.state.in_(states.JOBS.sources("supersede")))
         .values(
             state=JobState.CANCELLED,
             token=JOBS.c.token + 1,
             lease_until=None,
             finished_at=now,
-            reason="superseded: the set of instances changed, or another series was chosen",
+            reason="superseded: the set of instances or the model changed, or another series was"
+            " chosen",
         )
     )
 

@@ -3,6 +3,7 @@ fenced transaction.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage import outbox, rows, states
+from storage.closing import request_jobs
 from storage.database import Database, insert, lock
 from storage.planning import plan_deliveries, replace_results, withdraw
 from storage.records import (
@@ -139,6 +141,20 @@ class Queue:
         }
         with self._database.transaction() as connection:
             return _move(connection, job, "release", free)
+
+    def renew(self, job: Job, *, model_version: str, configuration: str, now: datetime) -> bool:
+        """RUNNING -> CANCELLED; a job for the model as it is now supersedes it."""
+        request = replace(job.request, model_version=model_version, configuration=configuration)
+        with self._database.transaction() as connection:
+            connection.execute(
+                sa.select(STUDIES.c.id)
+                .where(STUDIES.c.study_instance_uid == job.study_instance_uid)
+                .with_for_update(key_share=True)
+            )
+            if not _move(connection, job, "supersede", {"lease_until": None}):
+                return False
+            request_jobs(connection, [request], now)
+            return True
 
     def expired(self, now: datetime) -> tuple[Job, ...]:
         """The jobs RUNNING whose lease ended before `now`, taken from their workers: `retry` or

@@ -75,14 +75,15 @@ class Workplace:
         memory_bytes: int | None = None,
         package: str = HOSTILE,
         log_file: Path | None = None,
+        version: str = "1.0.0",
     ) -> Worker:
-        """A worker of these models, retrying at once."""
+        """A worker of these models, all of one version, retrying at once."""
         return Worker(
             queue=self.queue,
             catalog=self.catalog,
             store=self.store,
             setup=Setup(
-                models=tuple(_setup(model) for model in models),
+                models=tuple(_setup(model, version) for model in models),
                 node_name="HOUNSFIELD",
                 device_serial="0",
                 software_version="0",
@@ -145,5 +146,5 @@ def _request(arrival: SeriesArrival, model: str, destinations: tuple[str, ...]) 
     )
 
 
-def _setup(model: str) -> ModelSetup:
-    return ModelSetup(name=model, kind=model, version="1.0.0", configuration="c" * 64, settings={})
+def _setup(model: str, version: str) -> ModelSetup:
+    return ModelSetup(name=model, kind=model, version=version, configuration="c" * 64, settings={})

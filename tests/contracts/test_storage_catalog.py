@@ -184,6 +184,20 @@ def test_a_late_instance_opens_the_series_and_cancels_the_waiting_job(
     assert outcomes(catalog) == [("lung-ct", "running")]
 
 
+def test_a_series_that_grew_out_of_every_route_has_no_job_left(
+    catalog: Catalog, queue: Queue
+) -> None:
+    arrival = arrive(catalog)
+    best = request(arrival, scope="study 1.2 best", model="spleen")
+    catalog.close_series(arrival, [request(arrival), best], [], START)
+    running = claim(queue)
+    grown = arrive(catalog, 4)
+    catalog.close_series(grown, [], [waiting(grown)], START)
+    (series,) = catalog.overview().studies[0].series
+    assert [outcome.job_id for outcome in series.outcomes] == [None]
+    assert not queue.heartbeat(running, lease_until=after(60))
+
+
 def test_a_running_job_that_is_superseded_is_lost_to_its_worker(
     catalog: Catalog, queue: Queue
 ) -> None:

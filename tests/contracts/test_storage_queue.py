@@ -148,6 +148,22 @@ def test_a_failed_job_states_its_reason_and_is_requeued(
     assert (again.attempts, again.reason) == (1, None)
 
 
+def test_a_renewed_job_is_superseded_by_one_for_the_model_as_it_is(
+    catalog: Catalog, queue: Queue
+) -> None:
+    old = done(catalog, queue)
+    queue.requeue(now=START, study="1.2")
+    job = claim(queue)
+    assert not queue.renew(old, model_version="2.0.0", configuration="c", now=START)
+    assert queue.renew(job, model_version="2.0.0", configuration="c", now=START)
+    assert not complete(queue, job)
+    newer = claim(queue)
+    assert (newer.request.model_version, newer.request.configuration) == ("2.0.0", "c")
+    assert (newer.generation, newer.supersedes) == (2, old.job_id)
+    assert newer.request.destinations == old.request.destinations
+    assert none_claimed(queue)
+
+
 def test_an_expired_lease_takes_the_job_from_its_worker(queue: Queue, job: Job) -> None:
     assert queue.expired(after(60)) == ()
     (taken,) = queue.expired(after(61))

@@ -72,6 +72,42 @@ def test_a_job_ends_done_with_its_results_and_deliveries(place: Workplace) -> No
     assert [d.destination for d in done.deliveries] == ["pacs"]
 
 
+def test_a_job_made_for_an_earlier_version_of_the_model_is_superseded(place: Workplace) -> None:
+    place.receive(slices())
+    place.close("good", destinations=("pacs",))
+    work(place.worker("good"))
+    (old,) = outcome(place, "good").results
+    place.queue.requeue(now=datetime.now(UTC), study=str(slices()[0].StudyInstanceUID))
+    work(place.worker("good", version="2.0.0"), jobs=2)
+    (shown,) = place.series()[0].outcomes
+    assert (shown.state, shown.version, shown.generation) == ("done", "2.0.0", 2)
+    (report,) = shown.results
+    read = pydicom.dcmread(place.store.path(report.key))
+    (study,) = read.PredecessorDocumentsSequence
+    (named,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert named.ReferencedSOPInstanceUID == old.sop_instance_uid
+
+
+def test_a_worker_that_lost_its_job_quarantines_nothing(place: Workplace) -> None:
+    """Slices come between the child's answer and its record."""
+    *first, late = slices()
+    place.receive(first[:-1])
+    place.receive_garbage(first[-1])
+    place.close("good")
+    worker = place.worker("good")
+    answered = worker._quarantine
+
+    def while_it_answers(job: Any, reason: str) -> Any:
+        place.receive([late])
+        place.close("good")
+        return answered(job, reason)
+
+    worker._quarantine = while_it_answers  # type: ignore[method-assign]
+    work(worker)
+    (series,) = place.series()
+    assert (series.state, series.outcomes[0].state) == (SeriesState.COMPLETE, "waiting")
+
+
 def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
     place.receive(slices("one"))
     place.receive(slices("two"))
