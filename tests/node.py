@@ -35,6 +35,7 @@ class Node:
     folder: Path
     extra: str = ""
     quiet_seconds: float = 1.0
+    minimum_free_gib: float = 0
     storage: str = ""
     completion: str = ""
     port: int = 0
@@ -65,7 +66,7 @@ port = {self.port}
 
 [storage]
 directory = "{self.folder / "node"}"
-minimum_free_gib = 0
+minimum_free_gib = {self.minimum_free_gib}
 {self.storage}
 
 [web]
@@ -107,9 +108,12 @@ study_seconds = {self.quiet_seconds}
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of one event in its log."""
+        return [line for line in self.log_lines() if line["event"] == name]
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return [line for line in found if line["event"] == name]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def stop(self, *, seconds: float = 60) -> int:
         """SIGTERM; the exit status."""
