@@ -41,7 +41,7 @@ def test_the_demo_shows_what_came_back(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "100 images, each answered Success" in done.stdout
     assert re.search(
-        r"SEG  Segmentation Storage  "
+        r"segmentation +Segmentation Storage  "
         r"Right lung [\d,]+ ml, Left lung [\d,]+ ml, Trachea and main bronchi [\d,]+ ml",
         done.stdout,
     )
