@@ -20,26 +20,28 @@ from inference.montage import montage
 
 def show(console: Console, received: Path, *, images: Path, picture: Path) -> None:
     """Print the objects in `received`; draw the segments over their images into `picture`."""
-    results = {path: pydicom.dcmread(path) for path in sorted(received.iterdir())}
-    segmentations = [r for r in results.values() if r.SOPClassUID == SegmentationStorage]
+    results = [(pydicom.dcmread(path), path) for path in received.iterdir()]
+    results.sort(key=lambda result: result[0].SOPClassUID != SegmentationStorage)
     console.print("\nWhat came back")
-    for path, result in results.items():
-        console.print(f"  {line(result)}\n      {path}", markup=False)
+    for result, path in results:
+        console.print(f"  {line(result)}  {path}", markup=False)
+    segmentations = [r for r, _ in results if r.SOPClassUID == SegmentationStorage]
+    reports = [r for r, _ in results if r.SOPClassUID != SegmentationStorage]
     console.print("\nIn words")
-    for result in (r for r in results.values() if r not in segmentations):
-        for sentence in summary.sentences(result):
-            console.print(f"  {sentence}", markup=False)
+    for sentence in (sentence for report in reports for sentence in summary.sentences(report)):
+        console.print(f"  {sentence}", markup=False)
     for result in segmentations[:1]:
         console.print(f"\nThe images with their segments: {draw(result, images, picture)}")
 
 
 def line(result: pydicom.Dataset) -> str:
     """One object: kind, SOP class, label and volume of each segment."""
-    name = f"{result.Modality}  {result.SOPClassUID.name}"
     if result.SOPClassUID != SegmentationStorage:
-        return f"{name}  {result.SeriesDescription}"
-    found = (f"{s.label} {s.millilitres:,.0f} ml" for s in summary.segments(result))
-    return f"{name}  {', '.join(found)}"
+        kind, found = "measurement_report", str(result.SeriesDescription)
+    else:
+        kind = "segmentation"
+        found = ", ".join(f"{s.label} {s.millilitres:,.0f} ml" for s in summary.segments(result))
+    return f"{kind:18}  {result.SOPClassUID.name}  {found}"
 
 
 def draw(result: pydicom.Dataset, images: Path, picture: Path) -> Path:

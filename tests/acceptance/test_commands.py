@@ -45,7 +45,7 @@ def test_the_demo_shows_what_came_back(tmp_path: Path) -> None:
         r"Right lung [\d,]+ ml, Left lung [\d,]+ ml, Trachea and main bronchi [\d,]+ ml",
         done.stdout,
     )
-    assert "SR  Comprehensive 3D SR Storage  AI: lung_ct" in done.stdout
+    assert "measurement_report  Comprehensive 3D SR Storage  AI: lung_ct" in done.stdout
     shown = re.search(r"The images with their segments: (\S+\.png)", done.stdout)
     assert shown is not None
     picture = np.asarray(Image.open(tmp_path / shown[1]).convert("RGB")).astype(int)
