@@ -200,7 +200,7 @@ def infer(configuration: Configuration, life: Life) -> None:
 def maintain(configuration: Configuration, life: Life) -> None:
     """The maintain role."""
     from service import schedule
-    from service.maintenance import Completion, Incoming, Rescue, Retention
+    from service.maintenance import Completion, Incoming, Rescue, Retention, Unserved
 
     stored = open_storage(configuration)
     completion = Completion(
@@ -219,9 +219,15 @@ def maintain(configuration: Configuration, life: Life) -> None:
         keep=timedelta(days=configuration.retention.days),
         free_bytes=int(configuration.retention.free_gib * GIB),
     )
+    unserved = Unserved(
+        queue=stored.queue,
+        models=[model.name for model in configuration.models],
+        destinations=[destination.name for destination in configuration.destinations],
+    )
     sweeps = (
-        schedule.Sweep(name="completion", every=timedelta(seconds=0.5), act=completion.sweep),
+        schedule.Sweep(name="completion", every=timedelta(seconds=0.2), act=completion.sweep),
         schedule.Sweep(name="rescue", every=timedelta(seconds=1), act=rescue.sweep),
+        schedule.Sweep(name="unserved", every=timedelta(seconds=30), act=unserved.sweep),
         schedule.Sweep(name="retention", every=timedelta(seconds=30), act=retention.sweep),
         schedule.Sweep(
             name="incoming", every=timedelta(hours=1), act=Incoming(store=stored.store).sweep

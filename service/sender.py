@@ -21,7 +21,7 @@ from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import Delivery, DeliveryState
 
-CLAIM_SECONDS = 0.2  # between two looks for deliveries that are due
+CLAIM_SECONDS = 0.1  # between two looks for deliveries that are due
 BATCH = 64  # objects of one association; two presentation contexts each fit into its 128
 STOP_SECONDS = 5.0  # for the object in hand, when the node stops
 DELIVERED = {Answer.SENT: DeliveryState.SENT, Answer.COMMITTED: DeliveryState.COMMITTED}

@@ -32,7 +32,7 @@ from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import Instance, Job, Result, Vector, Verdict
 
-CLAIM_SECONDS = 0.2  # between two looks for work
+CLAIM_SECONDS = 0.1  # between two looks for work
 ANSWER_SECONDS = 0.2  # between two looks at stop and lease
 LATE = timedelta(seconds=5)  # a job whose series grows waits for what the series becomes
 LATEST = timedelta(hours=1)  # and not for ever: instances may also have been given up

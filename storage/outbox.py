@@ -20,6 +20,14 @@ UNCLAIMED: Mapping[str, Any] = MappingProxyType(
 _VERBS = {DeliveryState.SENT: "sent", DeliveryState.COMMITTED: "committed"}
 
 
+def is_due(connection: Connection, destination: str, *, now: datetime) -> bool:
+    """Whether anything waits for the destination, be it behind another object of its job."""
+    waiting = sa.select(DELIVERIES.c.id).where(
+        DELIVERIES.c.destination == destination, _claimable(DELIVERIES, now)
+    )
+    return connection.execute(waiting.limit(1)).first() is not None
+
+
 def claim(
     connection: Connection,
     destination: str,

@@ -24,7 +24,7 @@ from storage.records import (
     Vector,
     Verdict,
 )
-from storage.schema import INSTANCES, JOBS, RESULTS, SERIES, STUDIES, VECTORS
+from storage.schema import DELIVERIES, INSTANCES, JOBS, RESULTS, SERIES, STUDIES, VECTORS
 
 
 class Queue:
@@ -39,7 +39,7 @@ class Queue:
         self, *, worker: str, models: Sequence[str], now: datetime, lease_until: datetime
     ) -> Job | None:
         """WAITING -> RUNNING for the most urgent job of these models that is due; None when there
-        is none.
+        is none, which is found out without keeping anybody from writing.
         """
         first = (
             sa.select(JOBS.c.id)
@@ -47,12 +47,13 @@ class Queue:
             .where(JOBS.c.model.in_(models))
             .order_by(JOBS.c.priority, JOBS.c.due_at, JOBS.c.id)
             .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
         )
+        with self._database.read() as connection:
+            if connection.execute(first).first() is None:
+                return None
         claimed = (
             sa.update(JOBS)
-            .where(JOBS.c.id == first)
+            .where(JOBS.c.id == first.with_for_update(skip_locked=True).scalar_subquery())
             .values(
                 state=JobState.RUNNING,
                 worker=worker,
@@ -195,6 +196,33 @@ class Queue:
         with self._database.transaction() as connection:
             return _requeue(connection, connection.execute(chosen).scalars().all(), now)
 
+    def tell_unserved(self, *, models: Sequence[str], destinations: Sequence[str]) -> None:
+        """What waits for another model or destination than these, which are all there are, says so.
+
+        It stays WAITING or DUE: a configuration that names them again serves it.
+        """
+        jobs = JOBS.c.state == JobState.WAITING, JOBS.c.model.not_in(models)
+        deliveries = (
+            DELIVERIES.c.state == DeliveryState.DUE,
+            DELIVERIES.c.destination.not_in(destinations),
+        )
+        with self._database.transaction() as connection:
+            for name in connection.execute(
+                sa.select(JOBS.c.model).where(*jobs).distinct()
+            ).scalars():
+                connection.execute(
+                    sa.update(JOBS)
+                    .where(*jobs, JOBS.c.model == name)
+                    .values(reason=f"waits, as no model {name!r} is configured")
+                )
+            names = sa.select(DELIVERIES.c.destination).where(*deliveries).distinct()
+            for name in connection.execute(names).scalars():
+                connection.execute(
+                    sa.update(DELIVERIES)
+                    .where(*deliveries, DELIVERIES.c.destination == name)
+                    .values(last_error=f"waits, as no destination {name!r} is configured")
+                )
+
     def results(self, job_id: int) -> tuple[Result, ...]:
         """The current results of a job, in the order of sending; also of one that another
         supersedes.
@@ -213,8 +241,11 @@ class Queue:
         """Leases what is due there, most urgent and oldest job first, each job's objects in order.
 
         An object is given only when those of its job before it were sent there, or come before it
-        in the answer.
+        in the answer. That there is nothing is found out without keeping anybody from writing.
         """
+        with self._database.read() as connection:
+            if not outbox.is_due(connection, destination, now=now):
+                return ()
         with self._database.transaction() as connection:
             lock(connection, f"deliveries to {destination}")
             return outbox.claim(
