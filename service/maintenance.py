@@ -159,6 +159,20 @@ class Rescue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unserved:
+    """Work left by an earlier configuration says that nobody will do it; nothing of it is lost."""
+
+    queue: Queue
+    models: Sequence[str]
+    destinations: Sequence[str]
+
+    def sweep(self, now: datetime) -> None:
+        """Tell it to all that waits."""
+        del now
+        self.queue.tell_unserved(models=self.models, destinations=self.destinations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """Gives up received bytes that nothing needs: old ones, and others while the disk is full.
 

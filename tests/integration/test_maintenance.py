@@ -15,7 +15,7 @@ import pytest
 
 from service import config, schedule
 from service.config import Configuration
-from service.maintenance import Completion, Incoming, Rescue, Retention
+from service.maintenance import Completion, Incoming, Rescue, Retention, Unserved
 from service.retry import Policy
 from service.stopping import Stop
 from service.triggers import quiet_period
@@ -249,6 +249,30 @@ def test_a_silent_worker_loses_its_job_to_another_attempt_then_to_failure(
     assert outcome.reason is not None
     assert "could not renew its lease; given up after 2 attempts" in outcome.reason
     assert [e["outcome"] for e in events(file, "job.rescued")] == ["retry", "failed"]
+
+
+def test_work_that_no_configuration_serves_any_more_says_so_until_one_does(
+    place: Workplace,
+) -> None:
+    place.receive(slices("done"))
+    place.close("good", destinations=("pacs",))
+    finish(place)
+    place.receive(slices("waits"))
+    place.close("removed")
+    now = datetime.now(UTC)
+    Unserved(queue=place.queue, models=[], destinations=[]).sweep(now)
+    outcomes = {o.state: o for s in place.series() for o in s.outcomes}
+    done, waits = outcomes["done"], outcomes["waiting"]
+    assert waits.reason == "waits, as no model 'removed' is configured"
+    (due,) = done.deliveries
+    assert (due.state, due.last_error) == (
+        DeliveryState.DUE,
+        "waits, as no destination 'pacs' is configured",
+    )
+    assert done.reason is None
+    served = place.queue.claim_deliveries("pacs", now=now, lease_until=now, limit=9)
+    assert [each.delivery_id for each in served] == [due.delivery_id]
+    assert place.queue.claim(worker="w", models=["removed"], now=now, lease_until=now)
 
 
 def test_sources_older_than_the_days_go_results_and_vectors_stay(
