@@ -266,10 +266,13 @@ def _frame(
         slope=number(groups.place(rescale, "RescaleSlope"), "RescaleSlope"),
         intercept=number(groups.place(rescale, "RescaleIntercept"), "RescaleIntercept"),
         rescale_type=text(groups.place(rescale, "RescaleType"), "RescaleType"),
-        thickness_mm=number(
-            groups.place("PixelMeasuresSequence", "SliceThickness"), "SliceThickness"
-        ),
+        thickness_mm=_thickness(groups),
     )
+
+
+def _thickness(groups: Groups) -> float | None:
+    stated = number(groups.place("PixelMeasuresSequence", "SliceThickness"), "SliceThickness")
+    return stated if stated is not None and stated > 0 else None
 
 
 WORDS = {

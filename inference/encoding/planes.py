@@ -94,12 +94,13 @@ def _of_stack(stack: Stack) -> Planes:
     first = stack.sources[0]
     geometry = _attributes(first)
     distance = float(stack.image.volume.spacing[0])
+    thickness = number(geometry, "SliceThickness") or 0.0
     return Planes(
         planes=tuple(_plane(source) for source in stack.sources),
         orientation=_exactly(geometry, "ImageOrientationPatient", 6),
         pixel_spacing=_pair(_exactly(geometry, "PixelSpacing", 2)),
         distance=distance,
-        thickness=number(geometry, "SliceThickness") or distance,
+        thickness=thickness if thickness > 0 else distance,
         rows=rows,
         columns=columns,
         number_of_frames=None if first.frame_number is None else int(first.dataset.NumberOfFrames),

@@ -1,9 +1,10 @@
-"""What the image holds: how much of a lung its ends cut off, whether contrast agent is in it."""
+"""What the image holds: how much of a lung its ends cut off, contrast agent, noise."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from inference.blocks import Spacing
 from inference.lungs.morphology import Mask
@@ -12,6 +13,9 @@ from inference.lungs.separation import Labels
 ENHANCED_HU = 150
 ENHANCED_SHARE = 0.1
 SOFT_HU = -100
+CORE_MM = 3.0  # from the airway's wall to where only air is
+FEWEST_VOXELS = 500
+ONE_SIGMA = 84.1  # percentile
 BESIDE_MM, BEFORE_MM, ALONG_MM = 50.0, 70.0, 20.0  # around the trachea's fork: the great vessels
 
 
@@ -31,6 +35,12 @@ class Coverage:
     def where(self) -> str:
         """Which end cuts more, in words."""
         return "lowest" if self.lowest >= self.highest else "highest"
+
+
+def filled(hu: NDArray[np.generic]) -> slice:
+    """From the first slice that holds any tissue to the last: scanners add empty ones."""
+    levels = [level for level, plane in enumerate(hu) if plane.max() > SOFT_HU]
+    return slice(levels[0], levels[-1] + 1) if levels else slice(0, len(hu))
 
 
 def coverage(labels: Labels, label: int) -> Coverage:
@@ -58,3 +68,19 @@ def enhanced(
     ]
     soft = int(np.count_nonzero(box > SOFT_HU))
     return bool(np.count_nonzero(box > ENHANCED_HU) > ENHANCED_SHARE * max(1, soft))
+
+
+def noise(
+    hu: NDArray[np.integer] | NDArray[np.floating], airway: Mask, spacing: Spacing
+) -> float | None:
+    """One standard deviation of the air in the airway, HU; None when there is too little of it.
+
+    From the upper half: many scanners cut the lower one off at -1024 HU.
+    """
+    steps = max(1, round(CORE_MM / max(spacing[1:])))
+    core = [ndimage.binary_erosion(plane, np.ones((3, 3)), steps) for plane in airway]
+    air = hu[np.stack(core)]
+    if air.size < FEWEST_VOXELS:
+        return None
+    middle, upper = np.percentile(air, (50, ONE_SIGMA))
+    return float(upper - middle)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from inference.findings import Acquisition
 
 THICKEST_MM = 3.0
+NOISIEST_HU = 60.0  # in the air of the trachea: such noise alone puts 5 % of a lung below -950 HU
 SMOOTH_UP_TO = 45  # the number in a Siemens kernel's name: B31f, Br40d, I44f
 LUNG_UP_TO = 65  # B50f, B60f, Bl57d, Bl64d
 
@@ -27,9 +28,9 @@ class Sharpness(StrEnum):
 
 
 NAMES = {
-    Sharpness.SMOOTH: r"STANDARD|STND|SOFT|CHEST|DETAIL|A|B|UA|UB|FC[01]\d",
-    Sharpness.LUNG: r"LUNG|L|C|YA|YB|FC5\d",
-    Sharpness.ULTRA: r"BONE ?PLUS|BONE|EDGE|ULTRA.*|D|E|YC|YD|FC3\d|FC8\d",
+    Sharpness.SMOOTH: r"STANDARD|STND|SOFT|CHEST|DETAIL|A|B|UA|UB|FC[01]\d(\W.*)?",
+    Sharpness.LUNG: r"LUNG|L|C|YA|YB|FC5\d(\W.*)?",
+    Sharpness.ULTRA: r".*(BONE|EDGE|ULTRA|SHARP).*|D|E|YC|YD|FC[38]\d(\W.*)?",
 }
 NUMBERED = re.compile(r"[BHIJQDTU][A-Z]?(\d\d)[A-Z]?\b.*")
 
@@ -59,8 +60,10 @@ class Densitometry:
     limitations: tuple[str, ...] = ()
 
 
-def judge(acquisition: Acquisition, spacing_mm: float) -> Densitometry:
-    """Decide by slice thickness (the spacing where it is not stated) and kernel."""
+def judge(
+    acquisition: Acquisition, spacing_mm: float, noise_hu: float | None = None
+) -> Densitometry:
+    """Decide by slice thickness (the spacing where it is not stated), kernel and noise."""
     thickness = acquisition.slice_thickness_mm or spacing_mm
     kernel = acquisition.convolution_kernel
     kind = sharpness(kernel)
@@ -71,6 +74,11 @@ def judge(acquisition: Acquisition, spacing_mm: float) -> Densitometry:
         )
     if kind is Sharpness.ULTRA:
         return Densitometry(refusal=f"the kernel {kernel} is too sharp for densitometry")
+    if noise_hu is not None and noise_hu > NOISIEST_HU:
+        return Densitometry(
+            refusal=f"noise of {noise_hu:.0f} HU in the trachea is too much for densitometry "
+            f"(at most {NOISIEST_HU:.0f} HU)"
+        )
     if kind is Sharpness.LUNG:
         limit = (
             f"The kernel {kernel} enhances edges and noise: LAA-950 is too high and Perc15 too "

@@ -12,6 +12,7 @@ from scipy import ndimage
 from inference.blocks import Blocks, Densities, Shape, Spacing, blocks, pool
 from inference.lungs import airway
 from inference.lungs.body import body, enclosed_air
+from inference.lungs.field import open_lung
 from inference.lungs.morphology import Mask, within
 from inference.lungs.separation import Labels, sides, smoothed, without_gas
 
@@ -24,10 +25,16 @@ LUNG_EDGE_HU = -400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """Labels on the image's grid: 1 right lung, 2 left lung, 3 trachea with main bronchi."""
+    """Labels on the image's grid: 1 right lung, 2 left lung, 3 trachea with main bronchi.
+
+    `astride`: a piece of lung lies on both sides of the midline; `open_mm3`: lung beside them that
+    the field of view cuts.
+    """
 
     labels: Labels
     found: frozenset[int]
+    astride: bool
+    open_mm3: float
 
 
 def segment(hu: NDArray[np.generic], spacing: Spacing) -> Anatomy:
@@ -46,10 +53,15 @@ def segment(hu: NDArray[np.generic], spacing: Spacing) -> Anatomy:
         labels[lumen] = AIRWAY
         wall = within(_pooled(lumen, grid), WALL_MM, grid.spacing)
     pieces = sides(coarse, lung_air & ~wall, _midline(chain, inside), grid.spacing)
-    lungs = smoothed(pieces, wall | ~inside, grid.spacing)
+    lungs = smoothed(pieces.labels, wall | ~inside, grid.spacing)
     if lungs.any():
-        _refine(labels, hu, _shell(lungs, pieces, grid.spacing), grid)
-    return Anatomy(labels=labels, found=frozenset(int(n) for n in np.unique(labels) if n))
+        _refine(labels, hu, _shell(lungs, pieces.labels, grid.spacing), grid)
+    return Anatomy(
+        labels=labels,
+        found=frozenset(int(n) for n in np.unique(labels) if n),
+        astride=pieces.astride,
+        open_mm3=open_lung(coarse, inside, grid.spacing),
+    )
 
 
 def _pooled(lumen: Mask, grid: Blocks) -> Mask:

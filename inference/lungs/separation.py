@@ -68,15 +68,28 @@ class _Piece:
     box: tuple[slice, ...]
 
 
-def sides(hu: Densities, air: Mask, midline: float, spacing: Spacing) -> Labels:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Right and left lung; `astride`: a piece of it lies on both sides of the midline."""
+
+    labels: Labels
+    astride: bool
+
+
+def sides(hu: Densities, air: Mask, midline: float, spacing: Spacing) -> Sides:
     """Right and left lung; a side without at least SMALLEST_LUNG_MM3 of lung stays empty."""
     labels = np.zeros(air.shape, np.uint8)
+    astride = False
     for piece in _pieces(hu, air, spacing):
-        labels[piece.box][piece.mask] = _sided(piece, midline, spacing)[piece.mask]
+        left = _left_share(piece, midline)
+        halves = _split(piece, midline, spacing) if min(left, 1 - left) > ASTRIDE else None
+        whole = np.full(piece.mask.shape, LEFT if left > 0.5 else RIGHT, np.uint8)
+        labels[piece.box][piece.mask] = (whole if halves is None else halves)[piece.mask]
+        astride |= min(left, 1 - left) > ASTRIDE
     for side in (RIGHT, LEFT):
         if float((labels == side).sum()) * float(np.prod(spacing)) < SMALLEST_LUNG_MM3:
             labels[labels == side] = 0
-    return labels
+    return Sides(labels=labels, astride=astride)
 
 
 def _pieces(hu: Densities, air: Mask, spacing: Spacing) -> list[_Piece]:
@@ -93,17 +106,17 @@ def _pieces(hu: Densities, air: Mask, spacing: Spacing) -> list[_Piece]:
     ]
 
 
-def _sided(piece: _Piece, midline: float, spacing: Spacing) -> Labels:
+def _left_share(piece: _Piece, midline: float) -> float:
     columns = np.arange(piece.box[2].start, piece.box[2].stop)
     weights = piece.mask.sum(axis=(0, 1))
-    left = float(weights[columns > midline].sum()) / float(weights.sum())
-    if min(left, 1 - left) > ASTRIDE:
-        return _split(piece, midline, spacing)
-    return np.full(piece.mask.shape, LEFT if left > 0.5 else RIGHT, np.uint8)
+    return float(weights[columns > midline].sum()) / float(weights.sum())
 
 
-def _split(piece: _Piece, midline: float, spacing: Spacing) -> Labels:
-    """Two lungs that touch: eroded until they part, then flooded back from the two cores."""
+def _split(piece: _Piece, midline: float, spacing: Spacing) -> Labels | None:
+    """Two lungs that touch: eroded until they part, then flooded back from the two cores.
+
+    None when they never part: then it is one lung, wherever it lies.
+    """
     depth = ndimage.distance_transform_edt(np.pad(piece.mask, 1), sampling=spacing)[
         1:-1, 1:-1, 1:-1
     ].astype(np.float32)
@@ -113,8 +126,7 @@ def _split(piece: _Piece, midline: float, spacing: Spacing) -> Labels:
         cores = _cores(depth > level, middle, float(piece.mask.sum()))
         if cores is not None:
             return flooded(-depth, cores, piece.mask)
-    cut = np.where(np.arange(piece.mask.shape[2]) > middle, LEFT, RIGHT).astype(np.uint8)
-    return np.broadcast_to(cut, piece.mask.shape)
+    return None
 
 
 def flooded(relief: Densities, cores: Labels, mask: Mask) -> Labels:

@@ -26,9 +26,9 @@ from inference.findings import (
     Verdict,
     Withheld,
 )
-from inference.lungs.coverage import Coverage, coverage, enhanced
+from inference.lungs.coverage import Coverage, coverage, enhanced, filled, noise
 from inference.lungs.densitometry import Densitometry, judge
-from inference.lungs.segmentation import AIRWAY, segment
+from inference.lungs.segmentation import AIRWAY, Anatomy, segment
 from inference.lungs.separation import LEFT, RIGHT, Labels
 from inference.measurement import densities, laa950, mean_density, perc15, volume
 from inference.models import Model, ModelCard, Requirements
@@ -70,6 +70,9 @@ Covered = Mapping[int, Coverage]
 
 CUT_SHARE = 0.25  # of a lung's largest cross-section, in the first or last slice
 FRAGMENT_SHARE = 0.75  # above which, without a trachea, only a fragment of the lungs is there
+LARGEST_OPEN_MM3 = 50_000.0  # of lung that lies open to the edge of the field of view
+LARGEST_LUNG_CM3 = 8_000
+SMALLER_SHARE = 0.25  # of both lungs, below which two that touch may be one
 
 CARD = ModelCard(
     name="Hounsfield lung CT",
@@ -108,17 +111,17 @@ class LungCT:
         steps = upright.spacing
         spacing = (float(steps[0]), float(steps[1]), float(steps[2]))
         anatomy = segment(upright.array, spacing)
-        covered = {
-            side: coverage(anatomy.labels, side) for side in (RIGHT, LEFT) if side in anatomy.found
-        }
-        refusal = _refusal(covered, anatomy.found)
+        scanned = anatomy.labels[filled(upright.array)]
+        covered = {side: coverage(scanned, side) for side in (RIGHT, LEFT) if side in anatomy.found}
+        refusal = _refusal(covered, anatomy, float(np.prod(spacing)))
         if refusal is not None:
             return _not_analysed(refusal)
-        density = judge(image.acquisition, spacing[0])
+        airway = anatomy.labels == AIRWAY
+        density = judge(image.acquisition, spacing[0], noise(upright.array, airway, spacing))
         contrast = image.acquisition.contrast_agent or (
-            AIRWAY in anatomy.found and enhanced(upright.array, anatomy.labels == AIRWAY, spacing)
+            AIRWAY in anatomy.found and enhanced(upright.array, airway, spacing)
         )
-        limits = _limitations(covered, density, contrast=contrast, airway=AIRWAY in anatomy.found)
+        limits = _limitations(covered, density, anatomy, contrast=contrast)
         return _findings(
             image, _segments(anatomy.labels, upright, image.volume), covered, density, limits
         )
@@ -128,10 +131,49 @@ def _not_analysed(reason: str) -> Findings:
     return Findings(verdict=Verdict.NOT_ANALYSED, reason=reason)
 
 
-def _refusal(covered: Covered, found: frozenset[int]) -> str | None:
-    """No lungs, or so small a part of them that a mask would mislead."""
+def _refusal(covered: Covered, anatomy: Anatomy, voxel_mm3: float) -> str | None:
+    """No lungs, or what is no lung of a person, or so small a part that a mask would mislead."""
+    if anatomy.open_mm3 > LARGEST_OPEN_MM3:
+        return (
+            "the field of view cuts the lungs at their sides: "
+            f"{anatomy.open_mm3 / 1000:.0f} cm3 of lung lie open to its edge"
+        )
     if not covered:
         return "no lungs were found"
+    return (
+        _too_large(covered, anatomy.labels, voxel_mm3)
+        or _one_piece(anatomy)
+        or _fragment(covered, anatomy.found)
+    )
+
+
+def _too_large(covered: Covered, labels: Labels, voxel_mm3: float) -> str | None:
+    for side in covered:
+        cubic_centimetres = int(np.count_nonzero(labels == side)) * voxel_mm3 / 1000
+        if cubic_centimetres > LARGEST_LUNG_CM3:
+            return (
+                f"a {NAMES[side]} of {cubic_centimetres:.0f} cm3 is none of a person (at most "
+                f"{LARGEST_LUNG_CM3} cm3): Pixel Spacing or the slices' positions are wrong"
+            )
+    return None
+
+
+def _one_piece(anatomy: Anatomy) -> str | None:
+    if AIRWAY in anatomy.found or not anatomy.astride:
+        return None
+    return (
+        "one piece of lung lies astride the midline and no trachea was found: nothing tells right "
+        "from left"
+    )
+
+
+def _smaller(labels: Labels) -> float:
+    """The smaller lung's share of both."""
+    sizes = [int(np.count_nonzero(labels == side)) for side in NAMES]
+    return min(sizes) / sum(sizes)
+
+
+def _fragment(covered: Covered, found: frozenset[int]) -> str | None:
     if AIRWAY in found or any(side.cut <= FRAGMENT_SHARE for side in covered.values()):
         return None
     cuts = ", ".join(_cut(side, cover) for side, cover in covered.items())
@@ -223,7 +265,7 @@ def _measurements(
 
 
 def _limitations(
-    covered: Covered, density: Densitometry, *, contrast: bool, airway: bool
+    covered: Covered, density: Densitometry, anatomy: Anatomy, *, contrast: bool
 ) -> tuple[str, ...]:
     touched = [
         f"The {NAMES[side]} reaches the {cover.where} slice ({cover.cut:.0%} of its largest "
@@ -236,7 +278,13 @@ def _limitations(
         "higher and LAA-950 is lower than without."
         if contrast
         else None,
-        None if airway else "No trachea was found: the main bronchi are counted as lung.",
+        None
+        if AIRWAY in anatomy.found
+        else "No trachea was found: the main bronchi are counted as lung.",
+        "One piece of lung lies astride the midline, most of it on one side: right and left may be "
+        "wrong, as after the removal of a lung."
+        if anatomy.astride and _smaller(anatomy.labels) < SMALLER_SHARE
+        else None,
     ]
     return (*touched, *density.limitations, *(text for text in others if text is not None))
 

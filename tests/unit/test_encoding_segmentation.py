@@ -116,6 +116,13 @@ def test_no_frame_is_empty_and_no_more_are_there_than_needed(stack: Stack, seg: 
     assert seg.pixel_array.any(axis=(1, 2)).all()
 
 
+@pytest.mark.parametrize("thickness", [0.0, -5.0])
+def test_a_slice_thickness_that_none_can_have_becomes_the_distance(thickness: float) -> None:
+    _, seg, _ = encoded.results(encoded.series(scan=phantom.Scan(thickness_mm=thickness)))
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SliceThickness) == 3.0
+
+
 def test_it_says_what_made_it(seg: Dataset) -> None:
     assert seg.SeriesDescription == "AI: lung_ct 1.0.0 - not for diagnosis"
     assert (seg.Manufacturer, seg.ManufacturerModelName) == ("Hounsfield", "lung_ct")

@@ -119,9 +119,28 @@ def test_a_bridge_between_two_lungs_is_cut_at_its_waist() -> None:
     air = np.zeros((20, 30, 60), np.bool_)
     air[2:18, 3:27, 2:26] = air[2:18, 3:27, 34:58] = True
     air[9:11, 14:16, 26:34] = True
-    labels = sides(np.full(air.shape, -850, np.float32), air, 29.5, (4.0, 4.0, 4.0))
+    found = sides(np.full(air.shape, -850, np.float32), air, 29.5, (4.0, 4.0, 4.0))
+    labels = found.labels
+    assert found.astride
     assert set(np.unique(labels[:, :, :26])) == {0, RIGHT}
     assert set(np.unique(labels[:, :, 34:])) == {0, LEFT}
+
+
+def test_one_lung_astride_the_midline_stays_one() -> None:
+    air = np.zeros((20, 30, 60), np.bool_)
+    air[2:18, 3:27, 14:40] = True  # what is left after a pneumonectomy moves over
+    labels = sides(np.full(air.shape, -850, np.float32), air, 29.5, (4.0, 4.0, 4.0)).labels
+    assert set(np.unique(labels)) == {0, RIGHT}
+
+
+def test_a_lung_that_moved_over_after_the_other_was_removed_is_told() -> None:
+    hu = chest().hu.copy()
+    hu[chest().truth["left_lung"]] = 40
+    hu[40:75, 40:70, 80:115] = -850  # before the mediastinum, to the left side
+    findings = predict(replace(chest(), hu=hu))
+    assert findings.verdict is Verdict.WITHHELD or any(
+        "right and left may be wrong" in text for text in findings.limitations
+    )
 
 
 def test_one_lung_is_withheld_from_the_sums() -> None:
@@ -149,6 +168,28 @@ def test_a_lung_that_only_touches_the_end_is_measured_with_the_limitation() -> N
     findings = predict(chest().keeping(range(lowest + 4, 100)))
     assert findings.verdict is Verdict.MEASURED
     assert any("reaches the lowest slice" in text for text in findings.limitations)
+
+
+def test_a_cut_is_seen_behind_empty_slices() -> None:
+    hu = chest().hu.copy()
+    hu[:45] = hu[90:] = -1024
+    findings = predict(replace(chest(), hu=hu))
+    assert findings.verdict is Verdict.WITHHELD
+    assert "the right lung is cut by the lowest slice" in str(findings.reason)
+
+
+def narrow(rows: slice, columns: slice) -> Image:
+    """The chest in a small field of view."""
+    volume = image(chest()).volume[:, rows, columns]
+    return Image(volume=volume, acquisition=SOFT)
+
+
+def in_a_circle(radius_mm: float) -> Image:
+    """The chest in a small circle of reconstruction, padding around it."""
+    volume = image(chest()).volume
+    row, column = (np.arange(size) - (size - 1) / 2 for size in volume.spatial_shape[1:])
+    away = np.hypot(row[:, None], column) * 2.2 > radius_mm
+    return Image(volume=volume.with_array(np.where(away, -1024, volume.array)), acquisition=SOFT)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +226,8 @@ def test_emphysema_indices_are_withheld(acquisition: Acquisition, words: str) ->
         ("Br76", Sharpness.ULTRA),
         ("EDGE", Sharpness.ULTRA),
         ("FC86", Sharpness.ULTRA),
+        ("FC30-H", Sharpness.ULTRA),
+        ("B_SHARP_C", Sharpness.ULTRA),
         ("", Sharpness.UNKNOWN),
         ("BREAST", Sharpness.UNKNOWN),
         (None, Sharpness.UNKNOWN),
@@ -204,6 +247,13 @@ def test_a_lung_or_unknown_kernel_is_a_limitation(kernel: str | None) -> None:
 def test_thickness_counts_not_spacing_and_spacing_where_it_is_not_stated() -> None:
     assert judge(replace(SOFT, slice_thickness_mm=1.0), 5.0).refusal is None
     assert judge(replace(SOFT, slice_thickness_mm=None), 5.0).refusal is not None
+
+
+def test_indices_of_a_noisy_image_are_withheld() -> None:
+    findings = predict(thorax(noise_hu=100))
+    assert findings.verdict is Verdict.WITHHELD
+    assert "HU in the trachea is too much for densitometry" in str(findings.reason)
+    assert not values(findings, "LAA950")
 
 
 def test_contrast_is_seen_or_told() -> None:
@@ -226,6 +276,8 @@ def coronal() -> Image:
         (image(replace(chest(), hu=np.full_like(chest().hu, 30))), "no lungs were found"),
         (image(replace(chest(), hu=np.full_like(chest().hu, -1000))), "no lungs were found"),
         (image(chest().keeping(range(30))), "only a part of the lungs lies in the stack"),
+        (narrow(slice(38, 138), slice(38, 138)), "the field of view cuts the lungs at their sides"),
+        (in_a_circle(110), "the field of view cuts the lungs at their sides"),
     ],
 )
 def test_not_analysed_and_why(refused: Image, words: str) -> None:
@@ -234,6 +286,16 @@ def test_not_analysed_and_why(refused: Image, words: str) -> None:
     assert words in str(findings.reason)
     assert findings.segments == ()
     assert findings.measurements == ()
+
+
+def test_lungs_of_a_giant_are_a_wrong_spacing() -> None:
+    volume = image(chest()).volume
+    affine = np.diag([1.0, 5 / 2.2, 5 / 2.2, 1.0]) @ volume.affine  # about the patient's axis
+    findings = lung_ct.load({}).predict(
+        Image(volume=hd.Volume(volume.array, affine, "PATIENT"), acquisition=SOFT)
+    )
+    assert findings.verdict is Verdict.NOT_ANALYSED
+    assert "Pixel Spacing or the slices' positions are wrong" in str(findings.reason)
 
 
 def test_air_outside_and_a_table_are_no_lung() -> None:

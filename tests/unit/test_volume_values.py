@@ -274,6 +274,12 @@ def test_the_acquisition_is_what_the_headers_say():
     assert found.contrast_agent is True
 
 
+@pytest.mark.parametrize("thickness", [0.0, -5.0])
+def test_a_slice_thickness_that_none_can_have_is_not_stated(thickness):
+    written = datasets(TRUTH, Scan(thickness_mm=thickness))
+    assert volume.read(written).image.acquisition.slice_thickness_mm is None
+
+
 @pytest.mark.parametrize("text", [None, "", "NONE", "none "])
 def test_no_contrast_agent(text):
     written = datasets(TRUTH)
