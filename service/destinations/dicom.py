@@ -169,6 +169,34 @@ def judge(status: int) -> tuple[Answer, str | None]:
     return Answer.TRANSIENT, f"answered 0x{status:04X}"
 
 
+class Turnstile(threading.Event):
+    """Holds pynetdicom's reactor up while an answer is awaited.
+
+    Its own event lets a reactor that is slow to wake up pass when the next request is on its way
+    already: then that takes the answer, and the sender waits for nothing until its time-out.
+    """
+
+    def __init__(self, association: Any) -> None:
+        super().__init__()
+        self._association = association
+        self._passing = threading.Lock()
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Pass once it is open; from then on the reactor does not count as paused."""
+        while super().wait(timeout):
+            with self._passing:
+                if self.is_set():
+                    self._association._is_paused = False  # noqa: SLF001
+                    return True
+        return False
+
+    def clear(self) -> None:
+        """Close it: nobody passes who has not passed yet."""
+        with self._passing:
+            super().clear()
+
+
 class _Line:
     """The connection to one peer while a group of objects leaves."""
 
@@ -254,6 +282,7 @@ class _Line:
 
     def _connected(self, event: evt.Event) -> None:
         """Bound every read and write: pynetdicom waits for ever once the connection stands."""
+        event.assoc._reactor_checkpoint = Turnstile(event.assoc)  # noqa: SLF001  (see there)
         transport = event.assoc.dul.socket
         self.connection = transport.socket if transport else None
         if self.connection is not None:

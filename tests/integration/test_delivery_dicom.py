@@ -6,11 +6,13 @@ Does not cover when an object is tried again (test_delivery.py), nor TLS version
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
@@ -23,7 +25,7 @@ from pydicom.uid import (
 from pynetdicom.dsutils import split_dataset
 
 from service.destinations import Answer, Outcome, Outgoing
-from service.destinations.dicom import Destination, Settings, contexts, judge
+from service.destinations.dicom import Destination, Settings, Turnstile, contexts, judge
 from tests.peers import StoragePeer, dcmtk_storescp, orthanc, pynetdicom_storage, silent_peer
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -298,3 +300,32 @@ def test_orthanc_keeps_what_we_send(tmp_path: Path, results: list[Outgoing]) -> 
         assert set(kept) == {each.sop_instance_uid for each in results}
         for each in results:
             assert dcmread(BytesIO(kept[each.sop_instance_uid])) == dcmread(each.path)
+
+
+def test_a_reactor_that_wakes_up_late_takes_no_answer_away() -> None:
+    """Let go and held up again at once, again and again, as between one object and the next."""
+    association = SimpleNamespace(_is_paused=False)
+    turnstile, passed, ends = Turnstile(association), [0], threading.Event()
+
+    def react() -> None:  # as pynetdicom's does
+        while not ends.is_set():
+            association._is_paused = True
+            turnstile.wait()
+            association._is_paused = False
+            passed[0] += 1
+
+    reactor = threading.Thread(target=react)
+    reactor.start()
+    try:
+        for _ in range(3000):
+            turnstile.clear()
+            while not association._is_paused:
+                time.sleep(0)
+            before = passed[0]
+            time.sleep(0.0001)
+            assert passed[0] == before, "while an answer was awaited"
+            turnstile.set()
+    finally:
+        ends.set()
+        turnstile.set()
+        reactor.join()
