@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from service.ports import free_ports
+from storage.catalog import Catalog
+from storage.database import open_database
 
 HOUNSFIELD = Path(sys.executable).parent / "hounsfield"
 
@@ -173,6 +175,16 @@ def _ended(series: dict[str, Any]) -> bool:
         and all(d["state"] != "due" for r in [outcome] for d in r["deliveries"])
         for outcome in series["outcomes"]
     )
+
+
+@contextmanager
+def catalogue(node: Node) -> Iterator[Catalog]:
+    """What the node's catalogue says, read as another process would."""
+    database = open_database(f"sqlite:///{node.folder / 'node' / 'catalogue.sqlite'}")
+    try:
+        yield Catalog(database)
+    finally:
+        database.close()
 
 
 @contextmanager

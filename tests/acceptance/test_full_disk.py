@@ -16,10 +16,8 @@ from pydicom import Dataset
 
 from inference import phantom
 from inference.phantom import Scan
-from storage.catalog import Catalog
-from storage.database import open_database
 from tests.acceptance import delivered, studies
-from tests.node import Node, dicom_destination, eventually, running
+from tests.node import Node, catalogue, dicom_destination, eventually, running
 from tests.peers import StoragePeer, dcmtk_storescp, storescu
 
 pytestmark = pytest.mark.dcmtk
@@ -84,17 +82,13 @@ def node_with(folder: Path, pacs: StoragePeer, *, minimum_free_gib: float) -> No
 
 def registered(node: Node) -> set[str]:
     """SOP Instance UIDs in the catalogue whose file is there."""
-    database = open_database(f"sqlite:///{node.folder / 'node' / 'catalogue.sqlite'}")
-    try:
-        catalog = Catalog(database)
+    with catalogue(node) as catalog:
         rows = [
             row
             for study in catalog.overview(None, latest=None).studies
             for series in study.series
             for row in catalog.all_instances(series.series_id)
         ]
-    finally:
-        database.close()
     return {row.sop_instance_uid for row in rows if (node.folder / "node" / row.key).is_file()}
 
 
