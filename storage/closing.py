@@ -25,6 +25,10 @@ def request_jobs(connection: Connection, requests: Sequence[JobRequest], now: da
             _insert(connection, request, now)
         else:
             _merge(connection, equal, request, now)
+    for request in requests:
+        equal = _equal(connection, request)
+        if equal is not None and equal.state is JobState.CANCELLED:  # by a later one of these
+            _merge(connection, equal, request, now)
 
 
 def cancel_stale(connection: Connection, series_id: int, fingerprint: str, now: datetime) -> None:

@@ -286,6 +286,25 @@ def test_a_best_series_that_changes_takes_the_job_with_it_and_may_come_back(
     assert (job.request.series_id, job.generation) == (first.series_id, 3)
 
 
+def test_a_series_that_one_of_two_routes_leaves_keeps_its_job_for_the_other(
+    catalog: Catalog, queue: Queue
+) -> None:
+    first = arrive(catalog)
+    catalog.close_series(first, [], [], START)
+    (study,) = catalog.ripe_studies(START)
+    thin, thick = (
+        request(first, scope=f"study 1.2 {route}", routes=[route]) for route in ("thin", "thick")
+    )
+    catalog.close_study(study, [thin, thick], [], START)
+    second = arrive(catalog, series="1.2.2")
+    catalog.close_series(second, [], [], START)
+    (study,) = catalog.ripe_studies(START)
+    thinner = request(second, scope=thin.scope, routes=["thin"])
+    catalog.close_study(study, [thick, thinner], [], START)
+    claimed = {claim(queue).request.series_id for _ in range(2)}
+    assert claimed == {first.series_id, second.series_id}
+
+
 def test_quarantine_of_a_series_has_its_reason_and_ends_with_something_new(
     catalog: Catalog,
 ) -> None:
