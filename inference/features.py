@@ -50,16 +50,16 @@ class View:
     edges: Values
 
 
-def describe(
-    image: Image | View, findings: Findings, header_text: str
-) -> tuple[FeatureVector, ...]:
-    """One vector of every kind. `header_text`: descriptions and protocol, no identifiers.
+def describe(image: Image, findings: Findings, header_text: str) -> tuple[FeatureVector, ...]:
+    """One vector of every kind. `header_text`: descriptions and protocol, no identifiers."""
+    return vectors(look(image), outlines(findings), findings, header_text)
 
-    Of an image, or of the view of it that `look` gave before there were findings.
-    """
-    view = image if isinstance(image, View) else look(image)
-    segments = [_coarse_segment(segment) for segment in findings.segments]
-    vectors = {
+
+def vectors(
+    view: View, segments: Sequence[Mask], findings: Findings, header_text: str
+) -> tuple[FeatureVector, ...]:
+    """As `describe`, of what `look` and `outlines` gave: they are most of the computation."""
+    made = {
         "intensity": view.intensity,
         "edges": view.edges,
         "texture": _texture(view, segments),
@@ -68,12 +68,12 @@ def describe(
     }
     return tuple(
         FeatureVector(kind=kind, version=VERSION, values=values.astype(np.float32))
-        for kind, values in vectors.items()
+        for kind, values in made.items()
     )
 
 
 def look(image: Image) -> View:
-    """What does not depend on what is found in the image: most of the computation."""
+    """What does not depend on what is found in the image."""
     upright = image.volume.to_patient_orientation("HPL")
     is_ct = image.acquisition.modality == "CT"
     limits = CT_RANGE if is_ct else _percentiles(upright.array)
@@ -106,6 +106,11 @@ def _resampled(means: Densities, grid: Blocks) -> Densities:
     ]
     coarse: Densities = ndimage.zoom(means, zoom, order=1, mode="nearest", grid_mode=True)
     return coarse
+
+
+def outlines(findings: Findings) -> tuple[Mask, ...]:
+    """The segments at CELL_MM, in the axes of a view."""
+    return tuple(_coarse_segment(segment) for segment in findings.segments)
 
 
 def _coarse_segment(segment: Segment) -> Mask:

@@ -12,8 +12,8 @@ from pydicom import Dataset
 from inference import attributes, features, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
-from inference.features import FeatureVector, View
-from inference.findings import Findings, Image, Verdict
+from inference.features import FeatureVector, Mask, View
+from inference.findings import Findings, Verdict
 from inference.models import Model
 from inference.volume import Stack
 
@@ -66,14 +66,15 @@ def analyse(
     return _found(stack, findings, provenance)
 
 
-def look(image: Image) -> View:
-    """What the feature vectors need of an image, whatever is found in it: the longer part."""
-    return features.look(image)
+def describe(
+    stack: Stack, findings: Findings, view: View, segments: Sequence[Mask]
+) -> tuple[FeatureVector, ...]:
+    """The feature vectors of an image and what was found in it.
 
-
-def describe(view: View, stack: Stack, findings: Findings) -> tuple[FeatureVector, ...]:
-    """The feature vectors of an image, as `look` saw it, and of what was found in it."""
-    return features.describe(view, findings, header_text(stack.headers))
+    `view` and `segments`: `features.look` of the image and `features.outlines` of the findings,
+    which need not wait for each other or for the result objects.
+    """
+    return features.vectors(view, segments, findings, header_text(stack.headers))
 
 
 def header_text(headers: Sequence[Dataset]) -> str:

@@ -3,7 +3,7 @@
 A small synthetic chest goes the way of every study: read, found, encoded, described.
 """
 
-from inference import coding, phantom, pipeline
+from inference import coding, features, phantom, pipeline
 from inference.encoding import Provenance
 from inference.encoding.common import to_bytes
 from inference.findings import Findings, Image, Measurement, Segment, SegmentDefinition, Verdict
@@ -26,7 +26,7 @@ def rehearse() -> None:
     for _, result in analysis.objects:
         to_bytes(result)
     if analysis.stack is not None:
-        pipeline.describe(pipeline.look(analysis.stack.image), analysis.stack, analysis.findings)
+        features.describe(analysis.stack.image, analysis.findings, "rehearsal")
 
 
 class _StandIn:

@@ -3,6 +3,7 @@
 The only module of the service that imports the science while the node runs.
 """
 
+import gc
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -12,11 +13,11 @@ from typing import cast
 import pydicom
 from pydicom import Dataset
 
-from inference import pipeline, rehearsal
+from inference import features, pipeline, rehearsal
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.errors import InferenceError
-from inference.features import View
+from inference.features import Mask, View
 from inference.findings import Findings, Image
 from inference.models import Model, ModelModule
 from inference.pipeline import Analysis
@@ -37,6 +38,7 @@ from service.tasks import (
 )
 
 DEFER_BYTES = 64 << 10
+YOUNG_OBJECTS = 50_000  # between two looks for cycles: data sets are many objects and few cycles
 
 
 class UnreadableFileError(Exception):
@@ -48,6 +50,8 @@ def serve(pipe: Connection, setup: Setup) -> None:
     analyst = Analyst(setup)
     pipe.send(Ready(unavailable=analyst.preload() if setup.preload else {}))
     _rehearse()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     while (task := _next(pipe)) is not None:
         answer = analyst.answer(task)
         pipe.send(answer)
@@ -96,7 +100,7 @@ class Analyst:
             )
             objects = tuple(_object(kind, dataset) for kind, dataset in analysis.objects)
             encoded = time.monotonic()
-            vectors = _vectors(analysis, model.view)
+            vectors = _vectors(analysis, model)
         return Analysed(
             verdict=analysis.findings.verdict.value,
             reason=analysis.reason,
@@ -129,21 +133,31 @@ class Analyst:
 
 
 class _Watched:
-    """A model whose time is taken; what the features see of the image is computed beside it."""
+    """A model whose time is taken; beside it and after it goes what the feature vectors need."""
 
     def __init__(self, model: Model, beside: Executor) -> None:
         self._model = model
         self._beside = beside
         self._asked: tuple[float, float] | None = None  # from, until
-        self.view: Future[View] | None = None
+        self._view: Future[View] | None = None
+        self._outlines: Future[tuple[Mask, ...]] | None = None
 
     def predict(self, image: Image) -> Findings:
         """What the model says."""
         began = time.monotonic()
-        self.view = self._beside.submit(pipeline.look, image)
+        self._view = self._beside.submit(features.look, image)
         findings = self._model.predict(image)
         self._asked = (began, time.monotonic())
+        self._outlines = self._beside.submit(features.outlines, findings)
         return findings
+
+    def describe(self, analysis: Analysis) -> tuple[features.FeatureVector, ...]:
+        """The feature vectors; none of an image that the model did not see."""
+        if analysis.stack is None or self._view is None or self._outlines is None:
+            return ()
+        return pipeline.describe(
+            analysis.stack, analysis.findings, self._view.result(), self._outlines.result()
+        )
 
     def durations(self, *, began: float, encoded: float) -> Durations:
         """Of an analysis that began and had its objects then, and its feature vectors now."""
@@ -201,12 +215,10 @@ def _next(pipe: Connection) -> Task | None:
     return task
 
 
-def _vectors(analysis: Analysis, view: Future[View] | None) -> tuple[FeatureVector, ...]:
+def _vectors(analysis: Analysis, model: _Watched) -> tuple[FeatureVector, ...]:
     """The feature vectors; an image that cannot be described is delivered all the same."""
-    if analysis.stack is None or view is None:
-        return ()
     try:
-        vectors = pipeline.describe(view.result(), analysis.stack, analysis.findings)
+        vectors = model.describe(analysis)
     except Exception as error:  # noqa: BLE001  (rim: results matter more than being found by them)
         log.failure("failure", error, detail="no feature vectors")
         return ()
