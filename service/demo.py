@@ -72,15 +72,16 @@ def run(*, study: Path | None, once: bool) -> int:
     """Play it in a new folder below ./data; CommandError with the reason when nothing came back."""
     console = Console(highlight=False, soft_wrap=True)
     folder = Path("data") / f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True)
     images = study if study is not None else _synthetic(folder / "scanner")
+    outgoing = _outgoing(images)
+    folder.mkdir(parents=True, exist_ok=True)
     port, pacs_port, web_port = free_ports(3)
     configuration = _configuration(folder, port=port, web_port=web_port, pacs_port=pacs_port)
     with (
         demo_pacs.pacs(folder / "pacs", port=pacs_port) as received,
         _node(configuration, log=folder / "node.log") as node,
     ):
-        _Play(console=console, configuration=configuration, node=node).play(_outgoing(images))
+        _Play(console=console, configuration=configuration, node=node).play(outgoing)
         demo_results.show(console, received, images=images, picture=folder / "montage.png")
         console.print(f"\nThe node's page: http://127.0.0.1:{web_port}/")
         console.print(f"Its configuration: {configuration.file}")

@@ -61,6 +61,7 @@ def test_the_demo_of_a_folder_without_dicom_says_so_in_a_line(tmp_path: Path) ->
     done = run("demo", "--once", "--study", empty, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"hounsfield: {empty}: holds no DICOM files\n"
+    assert list(tmp_path.iterdir()) == [empty]
 
 
 def test_the_demo_of_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir(parents=True)
     if os.geteuid() != 0:
         pytest.skip("a small disk can only be mounted by root")
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", place]
+    mount: list[str | Path] = ["/bin/mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", place]
     done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
