@@ -15,6 +15,9 @@ class Verdict(StrEnum):
     NOT_ANALYSED = "not_analysed"
 
 
+SEVERAL = " and "  # between the kernels of a stack whose slices have several
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acquisition:
     """What a model may know of how the image was made; never an identifier."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from inference import attributes, geometry, pixels, series
-from inference.findings import Acquisition, Image
+from inference.findings import SEVERAL, Acquisition, Image
 from inference.frames import Frame, Source
 from inference.geometry import Irregular, Planes
 from inference.series import Chosen, SetAside
@@ -157,16 +157,19 @@ NO_CONTRAST = ("", "NONE", "NO", "N")
 
 
 def acquisition(frames: Sequence[Frame]) -> Acquisition:
-    """How the stack was made, from its first slice; never an identifier."""
+    """How the stack was made, from its first slice; never an identifier.
+
+    Where slices differ: the thickest of them, and all their kernels.
+    """
     first = frames[0]
     dataset = first.dataset
     agent = next((found for key in CONTRAST if (found := attributes.text(dataset, key))), "")
     kernels = {dict(frame.acquisition).get("ConvolutionKernel") for frame in frames}
-    kernel = kernels.pop() if len(kernels) == 1 else None
+    thicknesses = [frame.thickness_mm for frame in frames if frame.thickness_mm is not None]
     return Acquisition(
         modality=attributes.text(dataset, "Modality") or "",
-        slice_thickness_mm=first.thickness_mm,
-        convolution_kernel=kernel or None,
+        slice_thickness_mm=max(thicknesses, default=None),
+        convolution_kernel=SEVERAL.join(sorted(filter(None, kernels))) or None,
         manufacturer=attributes.text(dataset, "Manufacturer"),
         contrast_agent=agent.upper() not in NO_CONTRAST,
     )

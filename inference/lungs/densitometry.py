@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from inference.findings import Acquisition
+from inference.findings import SEVERAL, Acquisition
 
 THICKEST_MM = 3.0
 NOISIEST_HU = 60.0  # in the air of the trachea: such noise alone puts 5 % of a lung below -950 HU
@@ -27,6 +27,8 @@ class Sharpness(StrEnum):
     UNKNOWN = "unknown"  # a name that is in no list of ours
 
 
+WORST_LAST = (Sharpness.SMOOTH, Sharpness.LUNG, Sharpness.UNKNOWN, Sharpness.ULTRA)
+
 NAMES = {
     Sharpness.SMOOTH: r"STANDARD|STND|SOFT|CHEST|DETAIL|A|B|UA|UB|FC[01]\d(\W.*)?",
     Sharpness.LUNG: r"LUNG|L|C|YA|YB|FC5\d(\W.*)?",
@@ -36,8 +38,16 @@ NUMBERED = re.compile(r"[BHIJQDTU][A-Z]?(\d\d)[A-Z]?\b.*")
 
 
 def sharpness(kernel: str | None) -> Sharpness:
-    """The class of a Convolution Kernel (0018,1210), by the names that the vendors use."""
-    name = re.split(r"[\\,;/]", (kernel or "").strip().upper())[0].strip(" []'\"")
+    """The class of a Convolution Kernel (0018,1210), by the names that the vendors use.
+
+    Of several the worst counts.
+    """
+    classes = [_sharpness(name) for name in (kernel or "").split(SEVERAL)]
+    return max(classes, key=WORST_LAST.index)
+
+
+def _sharpness(kernel: str) -> Sharpness:
+    name = re.split(r"[\\,;/]", kernel.strip().upper())[0].strip(" []'\"")
     numbered = NUMBERED.fullmatch(name)
     if numbered is not None:
         return _by_number(int(numbered[1]))

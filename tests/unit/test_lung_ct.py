@@ -228,6 +228,8 @@ def test_emphysema_indices_are_withheld(acquisition: Acquisition, words: str) ->
         ("FC86", Sharpness.ULTRA),
         ("FC30-H", Sharpness.ULTRA),
         ("B_SHARP_C", Sharpness.ULTRA),
+        ("B31f and B70f", Sharpness.ULTRA),
+        ("B31f and LUNG", Sharpness.LUNG),
         ("", Sharpness.UNKNOWN),
         ("BREAST", Sharpness.UNKNOWN),
         (None, Sharpness.UNKNOWN),

@@ -274,6 +274,15 @@ def test_the_acquisition_is_what_the_headers_say():
     assert found.contrast_agent is True
 
 
+def test_of_slices_that_differ_the_thickest_and_every_kernel_count():
+    written = datasets(TRUTH, Scan(kernel="B31f", thickness_mm=1.0))
+    written[-1].SliceThickness = "5"
+    written[-1].ConvolutionKernel = "B70f"
+    found = volume.read(written).image.acquisition
+    assert found.slice_thickness_mm == 5.0
+    assert found.convolution_kernel == "B31f and B70f"
+
+
 @pytest.mark.parametrize("thickness", [0.0, -5.0])
 def test_a_slice_thickness_that_none_can_have_is_not_stated(thickness):
     written = datasets(TRUTH, Scan(thickness_mm=thickness))
