@@ -44,7 +44,7 @@ def explain(configuration: Configuration, paths: Sequence[Path], *, as_json: boo
     if as_json:
         print(json.dumps([_element(series) for series in decided], indent=2, ensure_ascii=False))
     else:
-        print("\n\n".join((_trigger(configuration), *map(_words, decided))))
+        print("\n\n".join((_trigger(configuration), *_by_study(decided))))
     return SUCCESS
 
 
@@ -160,9 +160,17 @@ def _trigger(configuration: Configuration) -> str:
     )
 
 
+def _by_study(decided: Sequence[SeriesDecision]) -> Iterator[str]:
+    for study, series in groupby(decided, key=lambda each: each.arrival.study_instance_uid):
+        yield f"study {study}"
+        yield from map(_words, series)
+
+
 def _words(series: SeriesDecision) -> str:
     arrival = series.arrival
-    title = f"{attributes.called(arrival)}: {arrival.modality}, {arrival.instances} instances"
+    count = arrival.instances
+    instances = "1 instance" if count == 1 else f"{count} instances"
+    title = f"{attributes.called(arrival)}: {arrival.modality}, {instances}"
     lines = [title, f"  {arrival.series_instance_uid}"]
     for said in series.decisions:
         lines.append(f"  route {said.route!r}: {'yes' if said.matches else 'no'}, {said.reason}")

@@ -143,10 +143,12 @@ def show(
 def _headline(overview: Overview) -> Text:
     line = Text.assemble(
         ("Hounsfield", "bold"),
-        f"  {overview.instances} instances of {len(overview.studies)} studies"
-        f" · {overview.waiting} waiting · {overview.running} running · ",
+        f"  {overview.instances} instances · {overview.waiting} waiting"
+        f" · {overview.running} running · ",
         (f"{overview.failed} failed", COLOURS["failed"] if overview.failed else ""),
     )
+    if len(overview.studies) >= LATEST:
+        return line.append(f"\nThe latest {LATEST} studies; --study and --json know all.")
     return line if overview.studies else line.append("\nNothing has been received yet.")
 
 
@@ -170,13 +172,19 @@ def _study_table(study: StudyOverview, configuration: Configuration, *, now: dat
     table.add_column("state", no_wrap=True)
     table.add_column("model and reason", ratio=1)
     table.add_column("delivery")
-    for series in study.series:
+    for series in sorted(study.series, key=_series_number):
         for first, (state, words, sent) in enumerate(_outcome_rows(series, configuration, now=now)):
             identity = _identity(series) if first == 0 else ("", "", "")
             table.add_row(
                 *identity, Text(state.replace("_", " "), COLOURS.get(state, "")), words, sent
             )
     return table
+
+
+def _series_number(series: SeriesOverview) -> tuple[bool, float]:
+    """As the scanner counted them; what has no number comes last."""
+    stated = _first(series.attributes, "SeriesNumber")
+    return (False, float(stated)) if stated.lstrip("-").isdecimal() else (True, 0.0)
 
 
 def _identity(series: SeriesOverview) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ Not covered: run and status (the acceptance tests), similar, demo.
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def test_explain_in_words(
     assert main(["explain", str(configuration), str(tmp_path / "study")]) == 0
     shown = capsys.readouterr()
     assert "A series is complete 30 s after its last instance" in shown.out
+    assert re.search(r"\n\nstudy 2\.25\.\d+\n\nseries 1 ", shown.out)
+    assert "CT, 24 instances" in shown.out
     assert "route 'chest CT': yes, chosen: the only series that can be used" in shown.out
     assert "runs lung; results go to out" in shown.out
     assert shown.err == f"hounsfield: {tmp_path}/study/notes.txt: skipped: not a DICOM file\n"
