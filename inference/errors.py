@@ -1,10 +1,10 @@
 """Why an image is not analysed: one family of errors, whose text is the reason a person reads.
 
-    InferenceError
-    ├── InputRefused      the series cannot be placed, read or is not what the model wants: permanent
-    │   └── DecodeError   a pixel data element that no library here can decode
-    ├── ModelError        the model itself failed: may be tried again
-    └── EncodingError     a result object did not pass its own checks: never leaves the node
+InferenceError
+├── InputRefused      the series cannot be placed or read, or is not what is wanted: for good
+│   └── DecodeError   a pixel data element that no library here can decode
+├── ModelError        the model itself failed: may be tried again
+└── EncodingError     a result object did not pass its own checks: never leaves the node
 """
 
 
