@@ -28,6 +28,7 @@ KIND = "segmentation"
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 MOST_SEGMENTS = 255
+CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # a value of VR CS (PS3.5 Table 6.2-1)
 FAR_MM = 1e5
 
 
@@ -96,8 +97,9 @@ def _segmentation(
 
 def _complete(result: Dataset, *, source: Source, provenance: Provenance) -> None:
     common.finish(result, source=source, provenance=provenance, order=ORDER, kind=KIND)
-    if source.body_part:
-        put(result, "BodyPartExamined", common.bounded(source.body_part, common.SHORT_STRING))
+    body_part = source.body_part.upper()
+    if CODE_STRING.fullmatch(body_part):
+        put(result, "BodyPartExamined", body_part)
     organization = uids.derived("dimension organization", result.SOPInstanceUID)
     put(result.DimensionOrganizationSequence[0], "DimensionOrganizationUID", organization)
     for index in result.DimensionIndexSequence:

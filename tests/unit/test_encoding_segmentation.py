@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from inference import phantom, volume
-from inference.encoding import segmentation
+from inference.encoding import segmentation, source_headers
 from inference.encoding.common import to_bytes
 from inference.errors import EncodingError
 from inference.findings import Findings, Segment, Verdict
@@ -121,6 +121,18 @@ def test_a_slice_thickness_that_none_can_have_becomes_the_distance(thickness: fl
     _, seg, _ = encoded.results(encoded.series(scan=phantom.Scan(thickness_mm=thickness)))
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert float(measures.SliceThickness) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("stated", "written"),
+    [("Chest", "CHEST"), ("CHESTABDOMENPELVIS", None), ("TÊTE", None), ("", None)],
+)
+def test_a_body_part_is_a_code_string_or_left_out(stated: str, written: str | None) -> None:
+    source = encoded.series()
+    for dataset in source:
+        source_headers.put(dataset, "BodyPartExamined", stated)
+    _, seg, _ = encoded.results(source)
+    assert seg.get("BodyPartExamined") == written
 
 
 def test_it_says_what_made_it(seg: Dataset) -> None:
