@@ -26,9 +26,15 @@ def series_uid(
     return derived("series", source_series_uid, model, version, configuration, kind)
 
 
-def instance_uid(*, series_uid: str, fingerprint: str) -> str:
-    """SOP Instance UID of the result from one set of instances."""
-    return derived("instance", series_uid, fingerprint)
+def instance_uid(
+    *, series_uid: str, fingerprint: str, described: str, generation: int, predecessor: str
+) -> str:
+    """SOP Instance UID of the result from one set of instances, and of its place in a line of them.
+
+    `described` is its series description; `predecessor` the SOP Instance UID of the report that it
+    replaces, "" for the first. All are written into the object: another value is another object.
+    """
+    return derived("instance", series_uid, fingerprint, described, str(generation), predecessor)
 
 
 def tracking_uid(*, series_uid: str, label: str) -> str:

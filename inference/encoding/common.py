@@ -39,8 +39,13 @@ def series_uid(source: Source, provenance: Provenance, kind: str) -> str:
 
 def instance_uid(source: Source, provenance: Provenance, kind: str) -> str:
     """SOP Instance UID of this result."""
+    replaced = provenance.predecessor
     return uids.instance_uid(
-        series_uid=series_uid(source, provenance, kind), fingerprint=provenance.fingerprint
+        series_uid=series_uid(source, provenance, kind),
+        fingerprint=provenance.fingerprint,
+        described=provenance.described,
+        generation=provenance.generation,
+        predecessor="" if replaced is None else replaced.sop_instance_uid,
     )
 
 

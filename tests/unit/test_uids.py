@@ -36,9 +36,20 @@ def test_the_uids_of_a_result_depend_on_everything_that_makes_it() -> None:
     first = uids.series_uid(**given_parts)
     changed = {uids.series_uid(**{**given_parts, key: "other"}) for key in given_parts}
     assert len({first, *changed}) == 6
-    assert uids.instance_uid(series_uid=first, fingerprint="a") != uids.instance_uid(
-        series_uid=first, fingerprint="b"
-    )
+
+
+def test_the_uid_of_an_instance_depends_on_everything_that_is_written_into_it() -> None:
+    parts = {
+        "series_uid": "2.25.1",
+        "fingerprint": "a",
+        "described": "AI: lung_ct 1.0.0",
+        "generation": 1,
+        "predecessor": "",
+    }
+    others = {
+        uids.instance_uid(**{**parts, key: 2 if key == "generation" else "other"}) for key in parts
+    }
+    assert len({uids.instance_uid(**parts), *others}) == 6
 
 
 def test_the_published_values_stay_as_they_are() -> None:
