@@ -129,7 +129,7 @@ def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
         ("killed", "its process was killed (SIGKILL), probably out of memory"),
         ("leaves", "its process ended by itself (exit status 3)"),
         ("raises", "ValueError at tests/hostile_models/raises.py:14 predict"),
-        ("hangs", "exceeded its deadline of 1 s"),
+        ("hangs", "exceeded its deadline of 4 s"),
         ("unloadable", "FileNotFoundError at tests/hostile_models/unloadable.py:11 load"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_broken_model_costs_attempts_and_then_its_series_says_why(
 ) -> None:
     place.receive(slices())
     place.close(model, "good")
-    worker = place.worker(model, "good", deadline_seconds=1 if model == "hangs" else 60)
+    worker = place.worker(model, "good", deadline_seconds=4 if model == "hangs" else 60)
     work(worker, jobs=3)
     failed = outcome(place, model)
     assert (failed.state, failed.attempts) == ("failed", 2)
