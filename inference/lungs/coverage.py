@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.blocks import Spacing
-from inference.lungs.morphology import Mask
+from inference.lungs.morphology import Mask, bounding_box
 from inference.lungs.separation import Labels
 
 ENHANCED_HU = 150
@@ -77,9 +77,12 @@ def noise(
 
     From the upper half: many scanners cut the lower one off at -1024 HU.
     """
+    if not airway.any():
+        return None
+    box = bounding_box(airway, (0, 1, 1))
     steps = max(1, round(CORE_MM / max(spacing[1:])))
-    core = [ndimage.binary_erosion(plane, np.ones((3, 3)), steps) for plane in airway]
-    air = hu[np.stack(core)]
+    core = [ndimage.binary_erosion(plane, np.ones((3, 3)), steps) for plane in airway[box]]
+    air = hu[box][np.stack(core)]
     if air.size < FEWEST_VOXELS:
         return None
     middle, upper = np.percentile(air, (50, ONE_SIGMA))
