@@ -21,6 +21,7 @@ import structlog
 from service.events import EVENTS
 
 LONGEST_TEXT = 1000  # characters of one field
+HOME = Path(__file__).parents[1]  # of our packages
 FRAMES = 12  # of a traceback, innermost last
 
 Value = str | int | float | bool | None | datetime | Path | tuple[str, ...] | list[str]
@@ -177,8 +178,10 @@ def _open(file: Path) -> int:
 
 
 def _short(filename: str) -> str:
-    """The last three parts of a path: enough to find the line, nothing of the machine."""
-    return "/".join(Path(filename).parts[-3:])
+    """The end of a path: enough to find the line, nothing of the machine."""
+    path = Path(filename)
+    ours = path.is_relative_to(HOME) and "site-packages" not in path.relative_to(HOME).parts
+    return path.relative_to(HOME).as_posix() if ours else "/".join(path.parts[-3:])
 
 
 _logger = _make(2, role="command", level="warning")
