@@ -72,6 +72,7 @@ CUT_SHARE = 0.25  # of a lung's largest cross-section, in the first or last slic
 FRAGMENT_SHARE = 0.75  # above which, without a trachea, only a fragment of the lungs is there
 LARGEST_OPEN_MM3 = 50_000.0  # of lung that lies open to the edge of the field of view
 LARGEST_LUNG_CM3 = 8_000
+BRONCHI_CUT = "The airway reaches the lowest slice: its volume is of the part in the stack only."
 SMALLER_SHARE = 0.25  # of both lungs, below which two that touch may be one
 
 CARD = ModelCard(
@@ -121,7 +122,11 @@ class LungCT:
         contrast = image.acquisition.contrast_agent or (
             AIRWAY in anatomy.found and enhanced(upright.array, airway, spacing)
         )
-        limits = _limitations(covered, density, anatomy, contrast=contrast)
+        bronchi_cut = AIRWAY in anatomy.found and coverage(scanned, AIRWAY).lowest > 0
+        limits = (
+            *_limitations(covered, density, anatomy, contrast=contrast),
+            *((BRONCHI_CUT,) if bronchi_cut else ()),
+        )
         return _findings(
             image, _segments(anatomy.labels, upright, image.volume), covered, density, limits
         )

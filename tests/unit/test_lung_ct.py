@@ -163,6 +163,13 @@ def test_a_cut_lung_has_no_volume_and_the_reason_says_where() -> None:
     assert "Volume of the left lung" in findings.withheld[1].names
 
 
+def test_an_airway_that_the_stack_cuts_is_told() -> None:
+    middle = int(np.median(np.flatnonzero(chest().truth["airway"].any(axis=(1, 2)))))
+    findings = predict(chest().keeping(range(middle, 100)))
+    assert lung_ct.BRONCHI_CUT in findings.limitations
+    assert lung_ct.BRONCHI_CUT not in measured().limitations
+
+
 def test_a_lung_that_only_touches_the_end_is_measured_with_the_limitation() -> None:
     lowest = int(np.flatnonzero(chest().truth["right_lung"].any(axis=(1, 2)))[0])
     findings = predict(chest().keeping(range(lowest + 4, 100)))
