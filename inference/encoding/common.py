@@ -83,11 +83,12 @@ def finish(
 
 
 def _date(result: Dataset, source: Source) -> None:
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # Type 3, and the clock's
+        if keyword in result:
+            del result[keyword]
     day, hour = source.moment
-    for keyword in ("InstanceCreationDate", "ContentDate"):
-        put(result, keyword, day)
-    for keyword in ("InstanceCreationTime", "ContentTime"):
-        put(result, keyword, hour)
+    put(result, "ContentDate", day)
+    put(result, "ContentTime", hour)
     if source.series_moment is not None:
         put(result, "SeriesDate", source.series_moment[0])
         put(result, "SeriesTime", source.series_moment[1])
