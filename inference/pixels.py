@@ -34,6 +34,7 @@ Stored = NDArray[np.integer[Any]]
 Values = NDArray[np.int32] | NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+NEWER_SYNTAXES = {"1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression"}  # 2025a
 CT_AIR = -1024
 CT_NOT_MEASURED = -2000  # HU: no scanner measures so little
 CT_TISSUE = (-900.0, 3071.0)  # HU
@@ -103,7 +104,8 @@ def _decoder(dataset: Dataset) -> Decoder:
 
 
 def _undecodable(syntax: UID) -> str:
-    name = "unknown transfer syntax" if syntax.name == syntax else syntax.name
+    known = NEWER_SYNTAXES.get(syntax, syntax.name)
+    name = "unknown transfer syntax" if known == syntax else known
     return f"pixel data cannot be decoded ({name}, {syntax})"
 
 

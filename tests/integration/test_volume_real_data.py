@@ -42,7 +42,9 @@ READ = {  # series that must be read: (folder, modality): shapes
 }
 
 ONE_BIT_RLE = "pixel data cannot be decoded (RLE Lossless, 1.2.840.10008.1.2.5)"
-DEFLATED_FRAMES = "pixel data cannot be decoded (unknown transfer syntax, 1.2.840.10008.1.2.8.1)"
+DEFLATED_FRAMES = (
+    "pixel data cannot be decoded (Deflated Image Frame Compression, 1.2.840.10008.1.2.8.1)"
+)
 DAMAGED = "pixel data cannot be decoded (Explicit VR Little Endian, 1.2.840.10008.1.2.1)"
 UNDECODED = {  # 1-bit segmentations, which no library here decodes, and damaged files
     "liver_rle.dcm": ONE_BIT_RLE,
