@@ -364,6 +364,8 @@ class _Connection(RequestHandler):
         self._session = self.server.service.begin(peer)
         self._data_phase = DataPhase(association, self._session)
         self._data_phase.msg_queue = WakingQueue(self._news.set)
+        if isinstance(association.dul.socket, PduSocket):
+            association.dul.socket.sink = self._data_phase.receive_pdu
         association.dimse = self._data_phase
         association.acceptor.supported_contexts = self._contexts(
             request.presentation_context_definition_list

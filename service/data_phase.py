@@ -4,6 +4,8 @@ Stands in for pynetdicom's DIMSE provider of an association; every other message
 one. A peer that breaks the protocol is aborted.
 """
 
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +23,8 @@ LARGEST_IDENTIFIER = 16 << 20  # bytes of a data set that is not stored (a query
 INVALID_PDU = "Evt19"  # of the state machine: abort (PS3.8 9.2.1)
 
 _COMMAND, _LAST = 0x01, 0x02  # bits of the message control header (PS3.8 E.2)
+_P_DATA_TF = 0x04  # PDU type (PS3.8 9.3.5)
+_VALUE_HEAD = struct.Struct(">LB")  # of a presentation data value: length, context ID
 
 
 class ProtocolError(Exception):
@@ -69,22 +73,30 @@ class DataPhase(DIMSEServiceProvider):
         self._broken = False
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """One P-DATA-TF: one or more presentation data values."""
-        if self._broken:
-            return
-        try:
-            for context_id, value in primitive.presentation_data_value_list:
-                self._receive(context_id, memoryview(value))
-        except (ProtocolError, CommandSetError) as problem:
-            self._broken = True
-            log.failure("failure", problem, detail=str(problem))
-            self.dul.event_queue.put(INVALID_PDU)
+        """One P-DATA-TF, as pynetdicom read it: one or more presentation data values."""
+        values = primitive.presentation_data_value_list
+        self._receive_all((context_id, memoryview(value)) for context_id, value in values)
+
+    def receive_pdu(self, body: memoryview) -> None:
+        """One P-DATA-TF without its first 6 bytes; `body` may be overwritten afterwards."""
+        self._receive_all(_values(body))
 
     def discard(self) -> None:
         """The association is over: what was on its way is not kept."""
         if self._operation is not None:
             self._operation.discard()
             self._operation = None
+
+    def _receive_all(self, values: Iterable[tuple[int, memoryview]]) -> None:
+        if self._broken:
+            return
+        try:
+            for context_id, value in values:
+                self._receive(context_id, value)
+        except (ProtocolError, CommandSetError) as problem:
+            self._broken = True
+            log.failure("failure", problem, detail=str(problem))
+            self.dul.event_queue.put(INVALID_PDU)
 
     def _receive(self, context_id: int, value: memoryview) -> None:
         if not value:
@@ -139,7 +151,14 @@ class DataPhase(DIMSEServiceProvider):
         answer = operation.finish()
         self._operation, self._request = None, None
         response = command_set.store_response(request, answer.status, answer.comment)
-        self.dul.send_pdu(_p_data(context_id, bytes([_COMMAND | _LAST]) + response))
+        self._send(context_id, response)
+
+    def _send(self, context_id: int, command: bytes) -> None:
+        """At once: this is the thread that would take it from a queue."""
+        if self.dul.socket is not None:
+            value = bytes([context_id, _COMMAND | _LAST]) + command
+            item = struct.pack(">L", len(value)) + value
+            self.dul.socket.send(struct.pack(">BxL", _P_DATA_TF, len(item)) + item)
 
     def _receive_other(self, context_id: int, value: memoryview) -> None:
         self._other_bytes += len(value)
@@ -152,6 +171,19 @@ class DataPhase(DIMSEServiceProvider):
             if context.context_id == context_id:
                 return str(context.transfer_syntax[0])
         raise ProtocolError(f"presentation context {context_id} was not accepted")
+
+
+def _values(body: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Context ID and presentation data value of each item (PS3.8 9.3.5.1)."""
+    while body:
+        if len(body) < _VALUE_HEAD.size:
+            raise ProtocolError("a presentation data value that is cut off")
+        length, context_id = _VALUE_HEAD.unpack_from(body)
+        end = _VALUE_HEAD.size - 1 + length
+        if not length or end > len(body):
+            raise ProtocolError("a presentation data value longer than its PDU")
+        yield context_id, body[_VALUE_HEAD.size : end]
+        body = body[end:]
 
 
 def _p_data(context_id: int, value: bytes) -> P_DATA:

@@ -1,14 +1,14 @@
 """What `commit` returned for is durable: its directory entry synced, its row committed.
 
-One thread takes every instance that arrived while the previous transaction ran, syncs once, commits
-once and wakes all that wait. One bad instance does not fail the others of its group.
+Whoever arrives while nobody writes, writes; who arrives meanwhile waits and is in the next group,
+which its first member writes: one sync, one transaction. One bad instance does not fail the others
+of its group.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Condition, Event
 
 from storage.errors import CatalogueUnavailable, OutOfSpace
 from storage.records import Instance, Registration
@@ -26,6 +26,7 @@ class Closed(Exception):  # noqa: N818  (a state)
 class _Waiting:
     instance: Instance
     outcome: Future[Registration] = field(default_factory=Future)
+    called: Event = field(default_factory=Event)  # it has an outcome, or is to write its group
 
 
 class GroupCommit:
@@ -39,49 +40,54 @@ class GroupCommit:
     ) -> None:
         self._sync = sync
         self._register = register
-        self._arrivals: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._gate = Lock()  # nothing arrives after the end mark
+        self._arrivals: list[_Waiting] = []
+        self._state = Condition()  # guards what follows; told when nobody writes any more
+        self._writing = False
         self._closed = False
-        self._thread = Thread(target=self._run, name="group-commit", daemon=True)
-        self._thread.start()
 
     def commit(self, instance: Instance) -> Registration:
         """Waits until `instance` is durable; raises what `sync` or `register` raised for it."""
         waiting = _Waiting(instance)
-        with self._gate:
-            if self._closed:
-                raise Closed
-            self._arrivals.put(waiting)
+        if not self._enter(waiting):
+            waiting.called.wait()
+        if not waiting.outcome.done():
+            self._write_group()
         return waiting.outcome.result()
 
     def close(self) -> None:
-        """Commits what has arrived and ends the thread."""
-        with self._gate:
-            if not self._closed:
-                self._closed = True
-                self._arrivals.put(None)
-        self._thread.join()
+        """Returns when what has arrived is committed; nothing more is taken."""
+        with self._state:
+            self._closed = True
+            self._state.wait_for(lambda: not self._writing)
 
-    def _run(self) -> None:
-        last = False
-        while not last:
-            group, last = self._next_group()
-            if group:
-                self._settle(group)
+    def _enter(self, waiting: _Waiting) -> bool:
+        """Whether its caller is the one to write: nobody else does."""
+        with self._state:
+            if self._closed:
+                raise Closed
+            self._arrivals.append(waiting)
+            writes, self._writing = not self._writing, True
+            return writes
 
-    def _next_group(self) -> tuple[list[_Waiting], bool]:
-        """What waits, at least one; and whether the end mark was met."""
-        group: list[_Waiting] = []
-        arrival = self._arrivals.get()
-        while arrival is not None:
-            group.append(arrival)
-            if len(group) == LARGEST_GROUP:
-                return group, False
-            try:
-                arrival = self._arrivals.get_nowait()
-            except Empty:
-                return group, False
-        return group, True
+    def _write_group(self) -> None:
+        """Settles the first that wait, the caller's among them, and calls who writes next."""
+        with self._state:
+            group = self._arrivals[:LARGEST_GROUP]
+            del self._arrivals[:LARGEST_GROUP]
+        try:
+            self._settle(group)
+        finally:
+            self._hand_over()
+            for waiting in group:
+                waiting.called.set()
+
+    def _hand_over(self) -> None:
+        with self._state:
+            if self._arrivals:
+                self._arrivals[0].called.set()
+                return
+            self._writing = False
+            self._state.notify_all()
 
     def _settle(self, group: Sequence[_Waiting]) -> None:
         try:

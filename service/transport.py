@@ -19,7 +19,9 @@ from pynetdicom.transport import AssociationSocket
 LARGEST_PDU = 4 << 20  # bytes; more is no PDU of a working peer
 LINGER_SECONDS = 0.5
 CONNECTION_CLOSED = "Evt17"  # an event of the state machine (PS3.8 Table 9-10)
-AWAITING_CLOSE = "Sta13"  # a state of it
+AWAITING_CLOSE, ESTABLISHED = "Sta13", "Sta6"  # states of it
+P_DATA_TF = 0x04  # PDU type (PS3.8 9.3.1)
+HEAD_BYTES = 6  # of every PDU: type, a reserved byte, length of the rest
 PAUSE_SECONDS = 0.25  # after which timers are looked at although nothing happened
 
 
@@ -88,15 +90,66 @@ class Checkpoint(threading.Event):
 
 
 class PduSocket(AssociationSocket):
-    """Reads a PDU with few calls, and none that no working peer sends."""
+    """Reads a PDU with few calls, and none that no working peer sends.
+
+    While the association is established and nothing else is to be done, the body of a P-DATA-TF
+    goes to `sink` straight from the connection; every other PDU is left to pynetdicom.
+    """
 
     def __init__(self, association: Association, connection: socket.socket, bell: Bell) -> None:
         super().__init__(association, client_socket=connection)
         self._bell = bell
+        self.sink: Callable[[memoryview], None] | None = None
+        self._head = bytearray()  # read, and not yet given to pynetdicom
+        self._body = bytearray()  # of the latest P-DATA-TF
 
     @property
     def ready(self) -> bool:
-        """Whether something came; waits for it a while, or for something to send."""
+        """Whether something came that is no data; waits for it a while, or for something to send.
+
+        Data that come meanwhile are passed on.
+        """
+        while self._can_be_read():
+            if self.sink is None or not self._awaits_data():
+                return True
+            try:
+                body = self._data()
+            except OSError:
+                self.event_queue.put(CONNECTION_CLOSED)
+                return False
+            if body is None:
+                return True
+            self.assoc.dul._idle_timer.restart()  # noqa: SLF001  (as its reactor does)
+            self.sink(body)
+            if not self._awaits_data():
+                return False
+        return False
+
+    def _awaits_data(self) -> bool:
+        """Whether data may come next, and nothing else waits for the thread that reads them."""
+        dul = self.assoc.dul
+        established = dul.state_machine.current_state == ESTABLISHED
+        idle = self.event_queue.empty() and dul.to_provider_queue.empty()
+        return established and idle and not dul._kill_thread  # noqa: SLF001
+
+    def _data(self) -> memoryview | None:
+        """The body of a P-DATA-TF, good until the next one; None when another PDU came."""
+        self._head = self._read(bytearray(HEAD_BYTES))
+        if len(self._head) < HEAD_BYTES or self._head[0] != P_DATA_TF:
+            return None
+        length = int.from_bytes(self._head[2:])
+        self._head.clear()
+        self._acknowledge()
+        _check_length(length)
+        if length > len(self._body):
+            self._body = bytearray(length)
+        body = memoryview(self._body)[:length]
+        if self._fill(body) < length:
+            raise OSError("closed in the middle of a PDU")
+        self._acknowledge()
+        return body
+
+    def _can_be_read(self) -> bool:
         if self.socket is None or not self._is_connected:
             return False
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
@@ -110,20 +163,29 @@ class PduSocket(AssociationSocket):
 
     def recv(self, nr_bytes: int) -> bytearray:
         """`nr_bytes`, or fewer when the peer closed; `OSError` when it is broken or too slow."""
-        if nr_bytes > LARGEST_PDU:
-            raise OSError(f"a PDU of {nr_bytes} bytes")
+        if self._head:  # it asks for as many
+            head, self._head = self._head, bytearray()
+            return head
+        _check_length(nr_bytes)
         if self.socket is not None and self._is_ending():
             self.socket.settimeout(LINGER_SECONDS)
-        buffer = bytearray(nr_bytes)
-        view = memoryview(buffer)
-        filled = 0
-        while filled < nr_bytes:
-            read = self.socket.recv_into(view[filled:]) if self.socket else 0
-            if not read:
-                return buffer[:filled]
-            filled += read
+        buffer = self._read(bytearray(nr_bytes))
         self._acknowledge()
         return buffer
+
+    def _read(self, buffer: bytearray) -> bytearray:
+        filled = self._fill(memoryview(buffer))
+        return buffer if filled == len(buffer) else buffer[:filled]
+
+    def _fill(self, view: memoryview) -> int:
+        """How many bytes came, fewer than asked for only when the peer closed."""
+        filled = 0
+        while filled < len(view):
+            read = self.socket.recv_into(view[filled:]) if self.socket else 0
+            if not read:
+                break
+            filled += read
+        return filled
 
     def _is_ending(self) -> bool:
         """Whether only the peer's close is awaited: what still comes is no PDU that matters."""
@@ -133,3 +195,8 @@ class PduSocket(AssociationSocket):
         """At once: a peer with Nagle's algorithm waits for it with the second half of a request."""
         if self.socket is not None and hasattr(socket, "TCP_QUICKACK"):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def _check_length(length: int) -> None:
+    if length > LARGEST_PDU:
+        raise OSError(f"a PDU of {length} bytes")

@@ -4,6 +4,7 @@ Not covered: the database (tests/contracts), the disk (tests/integration/test_re
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -132,3 +133,20 @@ def test_after_close_nothing_is_committed() -> None:
     with pytest.raises(Closed):
         group.commit(instance("a"))
     assert ledger.events == []
+
+
+def test_close_waits_for_what_has_arrived() -> None:
+    ledger = Ledger()
+    group = GroupCommit(sync=ledger.sync, register=ledger.register)
+    ledger.gate.clear()
+    timer = threading.Timer(0.3, ledger.gate.set)
+    callers = threading.Thread(target=commit_all, args=(group, ["a", "b", "c"]))
+    callers.start()
+    while not ledger.events:
+        time.sleep(0.01)
+    time.sleep(0.1)  # the others arrive while the first waits at the gate
+    timer.start()
+    group.close()
+    registered = [name for event, names in ledger.events if event == "register" for name in names]
+    assert sorted(registered) == ["a", "b", "c"]
+    callers.join(10)
