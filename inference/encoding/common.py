@@ -5,18 +5,21 @@ from collections.abc import Iterator
 
 import highdicom as hd
 from pydicom import Dataset, dcmwrite
+from pydicom.charset import convert_encodings
 from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from inference import coding, uids
-from inference.encoding import LONG_STRING, Provenance
-from inference.encoding.source_headers import UNICODE, Source, put, quiet, text
+from inference.encoding import LONG_STRING, Provenance, frame_items
+from inference.encoding.source_headers import UNICODE, Source, another, put, quiet, text
 
 MANUFACTURER = "Hounsfield"
 SHORT_STRING = 16  # characters of SH and CS
 _NO_SERIES_NUMBER = 9000
 _LARGEST_SOURCE_SERIES = 10**7
+FRAMES = "PerFrameFunctionalGroupsSequence"
 
 
 def series_number(source: Source, order: int) -> int:
@@ -163,5 +166,21 @@ def to_bytes(result: Dataset) -> bytes:
     """The object as a PS3.10 file, Explicit VR Little Endian: equal objects give equal bytes."""
     buffer = io.BytesIO()
     with quiet():
-        dcmwrite(buffer, result, enforce_file_format=True)
+        dcmwrite(buffer, _prepared(result), enforce_file_format=True)
     return buffer.getvalue()
+
+
+def _prepared(result: Dataset) -> Dataset:
+    """The same object with its frames' items as bytes, so that pydicom copies them."""
+    if FRAMES not in result:
+        return result
+    prepared = another(result)
+    prepared.file_meta = result.file_meta
+    delattr(prepared, FRAMES)
+    correct_ambiguous_vr(prepared, is_little_endian=True)
+    frames = frame_items.encoded(result[FRAMES], UNICODE)
+    prepared[frames.tag] = frames
+    prepared.set_original_encoding(
+        is_implicit_vr=False, is_little_endian=True, character_encoding=convert_encodings(UNICODE)
+    )
+    return prepared
