@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
@@ -93,8 +94,19 @@ PIXELS = Tag(0x7FE00000)
 
 
 def header(dataset: Dataset) -> Dataset:
-    """The data set up to its pixel data, elements shared, nothing read or converted."""
-    start: Dataset = dataset[:PIXELS]
+    """The data set up to its pixel data, elements shared, nothing read or converted.
+
+    Values that were deferred, being large, are left out.
+    """
+    tags = [tag for tag in dataset.keys() if tag < PIXELS]  # noqa: SIM118  (iterating converts)
+    elements = {tag: dataset.get_item(tag, keep_deferred=True) for tag in tags}
+    start = Dataset({tag: one for tag, one in elements.items() if not _deferred(one)})
+    implicit, little = dataset.original_encoding
+    start.set_original_encoding(implicit, little, dataset.original_character_set)
     if hasattr(dataset, "file_meta"):
         start.file_meta = dataset.file_meta
     return start
+
+
+def _deferred(element: DataElement | RawDataElement) -> bool:
+    return isinstance(element, RawDataElement) and element.value is None and element.length > 0

@@ -4,6 +4,7 @@ InferenceError
 ├── InputRefused      the series cannot be placed or read, or is not what is wanted: for good
 │   └── DecodeError   a pixel data element that no library here can decode
 ├── ModelError        the model itself failed: may be tried again
+├── ModelRefused      the model may not or cannot run here, whatever the image: for good
 └── EncodingError     a result object did not pass its own checks: never leaves the node
 """
 
@@ -22,6 +23,10 @@ class DecodeError(InputRefused):
 
 class ModelError(InferenceError):
     """A model failed while it ran."""
+
+
+class ModelRefused(InferenceError):  # noqa: N818  (a refusal with its reason)
+    """The model is not run: its files changed, are not allowed, or need what is not here."""
 
 
 class EncodingError(InferenceError):

@@ -1,10 +1,20 @@
-"""What a model found, as frozen values; a mask never travels without its affine."""
+"""What a model found, as frozen values; a mask never travels without its affine.
 
+Places are in the patient, LPS mm, for an `Image`; in pixels (column, row; centres are whole
+numbers) for a `PlanarImage`, which lies nowhere in the patient.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.sr.coding import Code
+
+Point = tuple[float, ...]
+"""(x, y, z) in the patient, LPS mm; or (column, row) in a planar image."""
 
 
 class Verdict(StrEnum):
@@ -35,16 +45,36 @@ class Image:
 
     `volume`: axes (slice, row, column), affine to LPS mm (PS3.3 C.7.6.2.1.1); CT values in HU.
     `padding`: True where the scanner had no data (Pixel Padding), same axes; None without any.
+    `roles`: for a model that wants several series, each by its role and on the grid of `volume`,
+    which is the first of them; empty for any other model.
     """
 
     volume: hd.Volume
     acquisition: Acquisition
     padding: hd.Volume | None = None
+    roles: Mapping[str, hd.Volume] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanarImage:
+    """One projection, ultrasound frame or photograph: pixels that lie nowhere in the patient.
+
+    `pixels`: axes (row, column) of float32 or int16 after the modality LUT, larger is brighter
+    (MONOCHROME1 is turned); or (row, column, 3) of uint8 RGB. `spacing`: between rows and columns,
+    mm, None when the image states none; `at_detector`: it was measured there, not in the patient.
+    """
+
+    pixels: NDArray[np.int16] | NDArray[np.float32] | NDArray[np.uint8]
+    acquisition: Acquisition
+    spacing: tuple[float, float] | None = None
+    at_detector: bool = False
+    view: str | None = None  # View Position: "PA", "CC", ...
+    laterality: str | None = None  # Image Laterality: "L", "R", "B"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentDefinition:
-    """One kind of segment that a model can produce: how it is coded and shown."""
+    """One kind of structure that a model can find: how it is coded and shown."""
 
     label: str  # at most 64 characters (LO)
     category: Code
@@ -55,10 +85,52 @@ class SegmentDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A segmented structure: boolean mask on the grid of the image, never empty."""
+    """A segmented structure: boolean mask on the grid of the image, never empty.
+
+    In a planar image the mask is an array (row, column).
+    """
 
     definition: SegmentDefinition
     mask: hd.Volume
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A box: its middle and the vectors from one side to the opposite one, of any orientation.
+
+    In the patient three vectors (LPS mm), in a planar image two (column, row; pixels).
+    """
+
+    centre: Point
+    edges: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """A structure found somewhere: where, and how sure the model is (0 to 1)."""
+
+    definition: SegmentDefinition
+    box: Box
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keypoint:
+    """A landmark at a point."""
+
+    definition: SegmentDefinition
+    position: Point
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """An answer to a question about the whole image, with its calibrated probability (0 to 1)."""
+
+    question: Code
+    answer: Code
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +138,7 @@ class Measurement:
     """A number with its coded meaning.
 
     `segment`: label of the segment it belongs to; None when it belongs to several together, which
-    `together` names, or to the whole image.
+    `together` names, or to the whole image. `interval`: 95 % prediction interval, same unit.
     """
 
     name: Code
@@ -75,6 +147,7 @@ class Measurement:
     derivation: Code | None = None  # mean, standard deviation, ... (CID 7464)
     segment: str | None = None
     together: tuple[str, ...] = ()
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +168,9 @@ class Findings:
     verdict: Verdict
     reason: str | None = None
     segments: tuple[Segment, ...] = ()
+    detections: tuple[Detection, ...] = ()
+    keypoints: tuple[Keypoint, ...] = ()
+    classifications: tuple[Classification, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     limitations: tuple[str, ...] = field(default=())

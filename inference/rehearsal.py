@@ -7,6 +7,7 @@ from inference import coding, features, phantom, pipeline
 from inference.encoding import Provenance
 from inference.encoding.common import to_bytes
 from inference.findings import Findings, Image, Measurement, Segment, SegmentDefinition, Verdict
+from inference.models import Requirements
 
 SHAPE = (6, 48, 48)
 SPACING = (40.0, 8.0, 8.0)  # mm
@@ -31,6 +32,8 @@ def rehearse() -> None:
 
 class _StandIn:
     """A model that finds whatever is dense."""
+
+    requirements = Requirements(modalities=("CT",))
 
     def predict(self, image: Image) -> Findings:
         dense = image.volume.with_array(image.volume.array > DENSE_HU)

@@ -13,13 +13,14 @@ from typing import cast
 import pydicom
 from pydicom import Dataset
 
-from inference import features, pipeline, rehearsal
+from inference import description, features, pipeline, rehearsal
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.errors import InferenceError
 from inference.features import Mask, View
 from inference.findings import Findings, Image
-from inference.models import Model, ModelModule
+from inference.model_files import ModelFiles
+from inference.models import Artifact, FileModelModule, Model, ModelModule, Requirements
 from inference.pipeline import Analysis
 from service import kinds, log
 from service.tasks import (
@@ -112,14 +113,13 @@ class Analyst:
     def _model(self, name: str) -> Model:
         if name not in self._loaded:
             setup = self._models[name]
-            module = cast("ModelModule", kinds.load_kind(self._setup.package, setup.kind))
-            self._loaded[name] = module.load(setup.settings)
+            self._loaded[name] = _load(setup, package=self._setup.package)
         return self._loaded[name]
 
     def _provenance(self, task: Task) -> Provenance:
         model: ModelSetup = self._models[task.model]
         return Provenance(
-            model_name=model.kind,
+            model_name=model.title,
             model_version=model.version,
             configuration=model.configuration,
             fingerprint=task.fingerprint,
@@ -141,6 +141,11 @@ class _Watched:
         self._asked: tuple[float, float] | None = None  # from, until
         self._view: Future[View] | None = None
         self._outlines: Future[tuple[Mask, ...]] | None = None
+
+    @property
+    def requirements(self) -> Requirements:
+        """The model's."""
+        return self._model.requirements
 
     def predict(self, image: Image) -> Findings:
         """What the model says."""
@@ -187,6 +192,16 @@ def described(error: Exception) -> str:
     if isinstance(error, InferenceError):
         return str(error)
     return f"{type(error).__name__} at {log.place(error)}"
+
+
+def _load(setup: ModelSetup, *, package: str) -> Model:
+    module = kinds.load_kind(package, setup.kind)
+    if setup.artifact is None:
+        return cast("ModelModule", module).load(setup.settings)
+    described = description.parse(setup.artifact.sidecar)
+    files = ModelFiles(path=setup.artifact.path, digests=described.files)
+    artifact = Artifact(description=described, files=files, trusted=setup.artifact.trusted)
+    return cast("FileModelModule", module).load(setup.settings, artifact)
 
 
 def _reference(predecessor: Predecessor | None) -> Reference | None:

@@ -172,14 +172,19 @@ def _requeue(add: Add) -> None:
 
 def _models(add: Add) -> None:
     def run(words: argparse.Namespace) -> int:
-        from service import config, model_list
+        from service import config, model_add, model_list
 
+        if words.add is not None:
+            return model_add.add(words.add)
         return model_list.print_models(config.load(words.config), as_json=words.json)
 
     made = _command(
         add, "models", does="list the models, what they want and what they write", run=run
     )
     _as_json(made)
+    made.add_argument(
+        "--add", metavar="PATH", type=Path, help="write the sidecar of a model's folder or file"
+    )
 
 
 def _phantom(add: Add) -> None:

@@ -8,11 +8,11 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service import criteria, declared, kinds
+from service import criteria, declared, kinds, sidecar
 from service.criteria import Criterion
 from service.declared import Values
 from service.header import INDEXED
@@ -24,6 +24,7 @@ from service.sections import (
     CompletionKeys,
     Deliveries,
     DestinationKeys,
+    FileModelKeys,
     Inference,
     Log,
     ModelKeys,
@@ -33,6 +34,7 @@ from service.sections import (
     Storage,
     Web,
 )
+from service.sidecar import Sidecar
 from service.validation import (
     ConfigurationError,
     Place,
@@ -49,6 +51,8 @@ TRIGGERS = "service.triggers"
 DESTINATIONS = "service.destinations"
 MODELS = "inference.models"
 RESULTS = "inference.encoding"
+SIDECAR = "propose"
+"""What the module of a kind defines when its models come as files with a sidecar."""
 DEFINING: Mapping[str, str] = {
     TRIGGERS: "complete",
     DESTINATIONS: "SETTINGS",
@@ -82,7 +86,8 @@ class Destination:
 class Model:
     """A configured model.
 
-    `digest`: SHA-256 of kind and settings; `requirements`: what the kind declares that it wants.
+    `digest`: SHA-256 of kind, settings and sidecar; `requirements`: what it declares that it wants;
+    `artifact`: its files, of a kind that comes as files.
     """
 
     name: str
@@ -92,6 +97,21 @@ class Model:
     settings: Values
     digest: str
     requirements: Mapping[str, object]
+    artifact: "Artifact | None" = None
+
+    @property
+    def title(self) -> str:
+        """What results call it."""
+        return self.kind if self.artifact is None else self.artifact.sidecar.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model that comes as files. `trusted`: it may run what an administrator approved."""
+
+    path: Path
+    sidecar: Sidecar
+    trusted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +170,14 @@ def parse(text: str, *, file: Path) -> Configuration:
 
 def keys_of(base: type[Section], *, package: str, kind: str) -> type[Section]:
     """The keys of a kind: those of every kind of its package and its own."""
+    if base is ModelKeys and comes_as_files(kind):
+        base = FileModelKeys
     return declared.extended(base, kinds.table(package, kind, "SETTINGS"))
+
+
+def comes_as_files(kind: str) -> bool:
+    """Whether a kind of model is files with a sidecar, and no part of this program."""
+    return kinds.defines(MODELS, kind, SIDECAR)
 
 
 def _read(path: Path) -> str:
@@ -260,20 +287,33 @@ def _destination(raw: object, place: Place) -> Destination:
 
 def _model(raw: object, place: Place) -> Model:
     values, settings = _kinded(ModelKeys, raw, place, package=MODELS)
-    return Model(
+    built_in = Model(
         name=values.name,
         kind=values.kind,
         version=str(kinds.constant(MODELS, values.kind, "VERSION")),
         deadline_seconds=values.deadline_seconds,
         settings=settings,
-        digest=_digest(values.kind, settings),
+        digest=_digest({"kind": values.kind, "settings": dict(settings)}),
         requirements=kinds.table(MODELS, values.kind, "REQUIREMENTS"),
+    )
+    return _from_files(built_in, values, place) if comes_as_files(values.kind) else built_in
+
+
+def _from_files(model: Model, values: FileModelKeys, place: Place) -> Model:
+    """The model as its sidecar describes it; where it lies does not change its digest."""
+    path = place.file.parent / values.path
+    described = sidecar.read(path)
+    return replace(
+        model,
+        version=described.version,
+        digest=_digest({"model": model.digest, "sidecar": described.digest}),
+        requirements=described.requirements,
+        artifact=Artifact(path=path, sidecar=described, trusted=values.trust == "trusted"),
     )
 
 
-def _digest(kind: str, settings: Values) -> str:
-    canonical = json.dumps({"kind": kind, "settings": dict(settings)}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _digest(plain: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _route(

@@ -45,6 +45,11 @@ def table(package: str, kind: str, name: str) -> Mapping[str, object]:
     return value
 
 
+def defines(package: str, kind: str, name: str) -> bool:
+    """Whether the top level of a kind defines the name."""
+    return name in _top_level(package, kind)
+
+
 @cache
 def source(package: str, kind: str) -> str:
     """The source of a kind's module."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from inference.models import ModelModule
-from service import kinds
-from service.config import DEFINING, MODELS, RESULTS, Configuration, Model
+from service import kinds, sidecar
+from service.config import DEFINING, MODELS, RESULTS, Artifact, Configuration, Model
 from service.exits import SUCCESS
 
 
@@ -37,6 +37,8 @@ def print_models(configuration: Configuration, *, as_json: bool) -> int:
 
 def listed(model: Model) -> Listed:
     """A model with what its module says of itself."""
+    if model.artifact is not None:
+        return _from_files(model, model.artifact)
     module: ModelModule = kinds.load_kind(MODELS, model.kind)
     return Listed(
         name=model.name,
@@ -48,6 +50,22 @@ def listed(model: Model) -> Listed:
         writes=kinds.kinds(RESULTS, defining=DEFINING[RESULTS]),
         segments=tuple(segment.label for segment in module.SEGMENTS),
         summary=module.CARD.summary,
+    )
+
+
+def _from_files(model: Model, artifact: Artifact) -> Listed:
+    changed = sidecar.changed(artifact.path, artifact.sidecar)
+    trust = "trusted" if artifact.trusted else "strict"
+    return Listed(
+        name=model.name,
+        kind=model.kind,
+        version=model.version,
+        digest=model.digest,
+        trust=f"stopped: {', '.join(changed)} changed since it was added" if changed else trust,
+        wants=model.requirements,
+        writes=kinds.kinds(RESULTS, defining=DEFINING[RESULTS]),
+        segments=tuple(label["name"] for label in artifact.sidecar.plain["labels"]),
+        summary=artifact.sidecar.summary,
     )
 
 

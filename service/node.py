@@ -14,13 +14,13 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection
 
 from service import log, processes
-from service.config import DESTINATIONS, TRIGGERS, Configuration
+from service.config import DESTINATIONS, TRIGGERS, Configuration, Model
 from service.destinations import Destination
 from service.exits import FAILURE, USAGE
 from service.kinds import load_kind
 from service.retry import Policy
 from service.stopping import Stop
-from service.tasks import ModelSetup, Setup
+from service.tasks import ArtifactSetup, ModelSetup, Setup
 from storage import database
 from storage.catalog import Catalog
 from storage.database import Database
@@ -305,6 +305,16 @@ def destinations(configuration: Configuration) -> dict[str, Destination]:
     return made
 
 
+def _artifact(model: Model) -> ArtifactSetup | None:
+    if model.artifact is None:
+        return None
+    return ArtifactSetup(
+        path=model.artifact.path,
+        sidecar=model.artifact.sidecar.plain,
+        trusted=model.artifact.trusted,
+    )
+
+
 def child_setup(configuration: Configuration) -> Setup:
     """What the child of a worker is told."""
     limit = configuration.inference.memory_gib
@@ -313,9 +323,11 @@ def child_setup(configuration: Configuration) -> Setup:
             ModelSetup(
                 name=model.name,
                 kind=model.kind,
+                title=model.title,
                 version=model.version,
                 configuration=model.digest,
                 settings=model.settings,
+                artifact=_artifact(model),
             )
             for model in configuration.models
         ),

@@ -9,6 +9,7 @@ from typing import Any
 from service.config import (
     DESTINATIONS,
     MODELS,
+    Artifact,
     Configuration,
     Destination,
     Model,
@@ -76,8 +77,15 @@ def _model(model: Model) -> dict[str, Any]:
         "name": model.name,
         "kind": model.kind,
         "deadline_seconds": model.deadline_seconds,
+        **_artifact(model.artifact),
         **_masked(section, model.settings),
     }
+
+
+def _artifact(artifact: Artifact | None) -> dict[str, Any]:
+    if artifact is None:
+        return {}
+    return {"path": str(artifact.path), "trust": "trusted" if artifact.trusted else "strict"}
 
 
 def _masked(section: type[Section], settings: Values) -> dict[str, Any]:

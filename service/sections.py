@@ -179,6 +179,16 @@ class ModelKeys(Section):
     deadline_seconds: Seconds = Field(600, description="an analysis that takes longer is ended")
 
 
+class FileModelKeys(ModelKeys):
+    """A model that comes as files, with a sidecar beside them."""
+
+    path: Folder = Field(description="the model's folder or file; its sidecar is PATH.toml")
+    trust: Annotated[Literal["strict", "trusted"], Allowed("strict or trusted")] = Field(
+        "strict",
+        description="strict: only what a static check allows; trusted: files approved by --trust",
+    )
+
+
 class RouteKeys(Section):
     """Which models run on which series, and where their results go."""
 

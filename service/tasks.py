@@ -3,17 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSetup:
-    """A model as the child loads it. `kind` is a module of the package `package` of the setup."""
+    """A model as the child loads it. `kind` is a module of the package `package` of the setup.
+
+    `title`: what results call it; `artifact`: its files, if it comes as files.
+    """
 
     name: str
     kind: str
+    title: str
     version: str
     configuration: str  # digest of the settings
     settings: Mapping[str, object]
+    artifact: "ArtifactSetup | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactSetup:
+    """A model's files and its sidecar's plain values."""
+
+    path: Path
+    sidecar: Mapping[str, Any]
+    trusted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

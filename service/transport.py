@@ -9,6 +9,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from queue import Queue
 from typing import Any
@@ -152,14 +153,20 @@ class PduSocket(AssociationSocket):
     def _can_be_read(self) -> bool:
         if self.socket is None or not self._is_connected:
             return False
-        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
-            return True
         try:
-            pause = PAUSE_SECONDS if self.event_queue.empty() else 0.0
-            return self._bell.wait(self.socket, pause)
-        except (OSError, ValueError):  # closed under our feet
+            return self._has_bytes(PAUSE_SECONDS if self.event_queue.empty() else 0.0)
+        except OSError:
             self.event_queue.put(CONNECTION_CLOSED)
             return False
+
+    def _has_bytes(self, seconds: float) -> bool:
+        """Whether a read would not block; waits for that, or for the bell."""
+        if self.socket is None or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
+            return True
+        try:
+            return self._bell.wait(self.socket, seconds)
+        except ValueError as problem:
+            raise OSError("closed under our feet") from problem
 
     def recv(self, nr_bytes: int) -> bytearray:
         """`nr_bytes`, or fewer when the peer closed; `OSError` when it is broken or too slow."""
@@ -181,11 +188,33 @@ class PduSocket(AssociationSocket):
         """How many bytes came, fewer than asked for only when the peer closed."""
         filled = 0
         while filled < len(view):
+            self._wait()
             read = self.socket.recv_into(view[filled:]) if self.socket else 0
             if not read:
                 break
             filled += read
         return filled
+
+    def _wait(self) -> None:
+        """Until more of a PDU came; `OSError` when it does not, or is given up meanwhile.
+
+        A peer that sends a byte now and then would hold the association for as long as it likes:
+        pynetdicom looks at its timers, and at what it is told to send, between two PDUs only.
+        """
+        seconds = self.socket.gettimeout() if self.socket else None
+        end = time.monotonic() + (float("inf") if seconds is None else seconds)
+        while not self._is_given_up():
+            if self._has_bytes(PAUSE_SECONDS):
+                return
+            if time.monotonic() > end:
+                break
+        raise OSError("a PDU that does not end in time")
+
+    def _is_given_up(self) -> bool:
+        """Whether the association ended for us while a PDU was on its way."""
+        if self.assoc.dul.artim_timer.expired:
+            return True
+        return self.assoc._sent_abort and not self._is_ending()  # noqa: SLF001
 
     def _is_ending(self) -> bool:
         """Whether only the peer's close is awaited: what still comes is no PDU that matters."""

@@ -147,4 +147,6 @@ def _request(arrival: SeriesArrival, model: str, destinations: tuple[str, ...]) 
 
 
 def _setup(model: str, version: str) -> ModelSetup:
-    return ModelSetup(name=model, kind=model, version=version, configuration="c" * 64, settings={})
+    return ModelSetup(
+        name=model, kind=model, title=model, version=version, configuration="c" * 64, settings={}
+    )

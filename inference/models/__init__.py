@@ -1,6 +1,6 @@
 """A model is one module file in this package: what such a module offers, and nothing else.
 
-The module's name is the model's `kind` in the configuration. It offers:
+The module's name is the model's `kind` in the configuration. A built-in model offers:
 
     VERSION: a literal string (read without importing the module)
     REQUIREMENTS: Requirements
@@ -8,16 +8,26 @@ The module's name is the model's `kind` in the configuration. It offers:
     CARD: ModelCard
     load(settings: Mapping[str, object]) -> Model
 
-A model sees an `Image` (arrays, an affine, a few facts of the acquisition), never DICOM.
+A family of models that come as files, each described by its sidecar, offers:
+
+    VERSION: a literal string, of the code that runs them
+    propose(path: Path) -> Mapping | None
+    load(settings: Mapping[str, object], artifact: Artifact) -> Model
+
+Both may have a literal SETTINGS, the configuration keys of their own (service/declared.py). A model
+sees an `Image` (arrays, an affine, a few facts of the acquisition), never DICOM.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from inference.description import Description
 from inference.findings import Findings, Image, SegmentDefinition
+from inference.model_files import ModelFiles
 
 AXIAL_COSINE = 0.85  # a slice normal within 32 degrees of the patient's axis is still axial
 
@@ -27,6 +37,7 @@ class Requirements:
     """What a model needs of an image before it looks at a single voxel."""
 
     modalities: tuple[str, ...]  # CS values of Modality (0008,0060)
+    dimensions: int = 3  # 2: planar images, of which the rest is not asked
     axial: bool = False
     min_slices: int = 1
     max_spacing_mm: float | None = None  # the largest distance between neighbouring slices
@@ -87,6 +98,11 @@ class ModelCard:
 class Model(Protocol):
     """A loaded model: the same image gives the same findings, bit for bit."""
 
+    @property
+    def requirements(self) -> Requirements:
+        """What it wants; `dimensions` decides what images it is given."""
+        ...
+
     def predict(self, image: Image) -> Findings:
         """Look at one image; a refusal is an answer (`Verdict.NOT_ANALYSED`), not an exception."""
         ...
@@ -102,4 +118,41 @@ class ModelModule(Protocol):
 
     def load(self, settings: Mapping[str, object]) -> Model:
         """Build the model; unknown or wrong settings raise ValueError naming the key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model's files with what its sidecar says of them. `trusted`: its code may run."""
+
+    description: Description
+    files: ModelFiles
+    trusted: bool = False
+
+    @property
+    def requirements(self) -> Requirements:
+        """As the sidecar has them."""
+        return Requirements(
+            modalities=self.description.modalities,
+            dimensions=self.description.dimensions,
+            axial=self.description.axial,
+            min_slices=self.description.min_slices,
+            max_spacing_mm=self.description.max_spacing_mm,
+        )
+
+
+class FileModelModule(Protocol):
+    """What the module of a family of models that come as files looks like from outside."""
+
+    VERSION: str
+
+    def propose(self, path: Path) -> Mapping[str, Any] | None:
+        """A sidecar's tables for the files at `path`, without `files`; None: not of this family.
+
+        Reads text, runs nothing. Raises ModelRefused for files of the family that cannot run here.
+        """
+        ...
+
+    def load(self, settings: Mapping[str, object], artifact: Artifact) -> Model:
+        """Build the model; raises ModelRefused with the one line that says why it cannot run."""
         ...

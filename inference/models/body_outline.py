@@ -48,6 +48,8 @@ OPENING_MM = 6.0
 class BodyOutline:
     """See the module."""
 
+    requirements = REQUIREMENTS
+
     def predict(self, image: Image) -> Findings:
         """Outline the body; refused when there is none."""
         unmet = REQUIREMENTS.unmet(image)

@@ -103,6 +103,8 @@ CARD = ModelCard(
 class LungCT:
     """See the module; holds nothing between images."""
 
+    requirements = REQUIREMENTS
+
     def predict(self, image: Image) -> Findings:
         """Segment and measure one chest; a refusal is an answer with its reason."""
         unmet = REQUIREMENTS.unmet(image)

@@ -10,6 +10,8 @@ REQUIREMENTS = Requirements(modalities=("CT",))
 
 
 class Good:
+    requirements = REQUIREMENTS
+
     def predict(self, image: Image) -> Findings:
         del image
         return Findings(verdict=Verdict.MEASURED)

@@ -4,12 +4,14 @@ import time
 from collections.abc import Mapping
 
 from inference.findings import Findings, Image
-from inference.models import Model
+from inference.models import Model, Requirements
 
 VERSION = "1.0.0"
 
 
 class Hangs:
+    requirements = Requirements(modalities=("CT",))
+
     def predict(self, image: Image) -> Findings:
         del image
         while True:

@@ -5,12 +5,14 @@ import signal
 from collections.abc import Mapping
 
 from inference.findings import Findings, Image
-from inference.models import Model
+from inference.models import Model, Requirements
 
 VERSION = "1.0.0"
 
 
 class Killed:
+    requirements = Requirements(modalities=("CT",))
+
     def predict(self, image: Image) -> Findings:
         del image
         os.kill(os.getpid(), signal.SIGKILL)

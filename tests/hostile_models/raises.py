@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from inference.findings import Findings, Image
-from inference.models import Model
+from inference.models import Model, Requirements
 
 VERSION = "1.0.0"
 
 
 class Raises:
+    requirements = Requirements(modalities=("CT",))
+
     def predict(self, image: Image) -> Findings:
         del image
         raise ValueError("cannot convert 'Zwiebelmann^Ottilie'")

@@ -230,6 +230,15 @@ def test_a_damaged_file_is_refused_or_read_but_never_another_error(data):
         volume.read([plain[0], attributes.parse(io.BytesIO(file)), plain[2]])
 
 
+def test_an_element_of_unknown_vr_that_nobody_asks_for_does_not_matter():
+    plain = datasets(TRUTH.keeping([0, 1, 2]))
+    file = part_10(plain[1]).getvalue()
+    odd = file.replace(b"\x20\x00\x40\x10LO", b"\x20\x00\x40\x10L\0")
+    assert odd != file
+    stack = volume.read([plain[0], attributes.parse(io.BytesIO(odd)), plain[2]])
+    assert len(stack.sources) == 3
+
+
 def test_refusals_name_no_patient():
     scan = Scan(patient_id="SECRET1", patient_name="Secret^Name")
     broken = datasets(TRUTH, scan)

@@ -1,0 +1,81 @@
+"""`models CONFIG --add PATH` writes the sidecar of a model that comes as files, pinning each file.
+
+A sidecar that is there keeps what a person wrote; only the digests of the files are renewed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit import TOMLDocument
+
+from inference.errors import ModelRefused
+from inference.models import FileModelModule
+from service import kinds, sidecar
+from service.config import MODELS, SIDECAR
+from service.exits import SUCCESS
+from service.validation import Place
+
+PRIVATE_SCHEME = "99LOCAL"
+"""Coding scheme of labels that have no code yet (PS3.16 section 8.2)."""
+
+HEADER = """\
+What the node is told about {name}; a person edits this, the node obeys it.
+Written by: hounsfield models CONFIG --add {name}
+Once more, after files changed: the same command, which renews [files] alone."""
+
+
+def add(path: Path) -> int:
+    """Write or renew the sidecar and say what a person has to look at."""
+    path = path.absolute()
+    if not path.exists():
+        raise Place(file=path).error("does not exist", allowed="a model's folder or file")
+    file = sidecar.path_of(path)
+    if file.exists():
+        document = tomlkit.parse(file.read_text(encoding="utf-8"))
+        document["files"] = sidecar.digests(path)
+        print(f"{file}: the digests of {len(sidecar.digests(path))} files renewed")
+    else:
+        kind, proposed = proposal(path)
+        document = drafted(path, proposed)
+        print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}")
+    checked = sidecar.parse(document.unwrap(), Place(file=file))
+    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    for name in _uncoded(checked.plain):
+        print(f"warning: {name!r} has no code yet ({PRIVATE_SCHEME}): give it one")
+    return SUCCESS
+
+
+def proposal(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """The kind that a model's files are of, and what that kind proposes for the sidecar."""
+    choices = kinds.kinds(MODELS, defining=SIDECAR)
+    for kind in choices:
+        module: FileModelModule = kinds.load_kind(MODELS, kind)
+        try:
+            proposed = module.propose(path)
+        except ModelRefused as reason:
+            raise Place(file=path).error(str(reason), allowed="a model that runs here") from reason
+        if proposed is not None:
+            return kind, proposed
+    raise Place(file=path).error("is no model that is known here", allowed=", ".join(choices))
+
+
+def drafted(path: Path, proposed: Mapping[str, Any]) -> TOMLDocument:
+    """The sidecar as a document for a person."""
+    document = tomlkit.document()
+    for line in HEADER.format(name=path.name).splitlines():
+        document.add(tomlkit.comment(line))
+    document.add(tomlkit.nl())
+    for key, value in proposed.items():
+        document[key] = value
+    document["files"] = sidecar.digests(path)
+    return document
+
+
+def _uncoded(plain: Mapping[str, Any]) -> list[str]:
+    return [
+        label["name"]
+        for label in plain["labels"]
+        if PRIVATE_SCHEME in (label["type"][1], (label["question"] or ("", ""))[1])
+    ]
