@@ -19,6 +19,7 @@ from service.dimse_status import Answer
 
 LARGEST_COMMAND = 64 << 10  # bytes; a command set has a few hundred
 LARGEST_IDENTIFIER = 16 << 20  # bytes of a data set that is not stored (a query, an action)
+MOST_WAITING = 100  # requests not yet served; one is agreed on (PS3.7 D.3.3.3)
 
 INVALID_PDU = "Evt19"  # of the state machine: abort (PS3.8 9.2.1)
 
@@ -67,6 +68,7 @@ class DataPhase(DIMSEServiceProvider):
         super().__init__(association)
         self._session = session
         self._command = bytearray()
+        self._context_id = 0  # of the command; its data set has the same
         self._request: CommandSet | None = None
         self._operation: StoreOperation | None = None
         self._other_bytes = 0
@@ -113,6 +115,7 @@ class DataPhase(DIMSEServiceProvider):
     def _receive_command(self, context_id: int, fragment: memoryview, *, last: bool) -> None:
         if self._operation is not None:
             raise ProtocolError("a command in the middle of a data set")
+        self._context_id = context_id
         self._command += fragment
         if len(self._command) > LARGEST_COMMAND:
             raise ProtocolError("a command set without an end")
@@ -139,6 +142,8 @@ class DataPhase(DIMSEServiceProvider):
             self._end(context_id)
 
     def _receive_data_set(self, context_id: int, fragment: memoryview, *, last: bool) -> None:
+        if context_id != self._context_id:  # it may be in another transfer syntax
+            raise ProtocolError("a data set in another presentation context than its command")
         if self._operation is not None:
             self._operation.write(fragment)
         if last:
@@ -164,6 +169,8 @@ class DataPhase(DIMSEServiceProvider):
         self._other_bytes += len(value)
         if self._other_bytes > LARGEST_IDENTIFIER:
             raise ProtocolError("an identifier without an end")
+        if self.msg_queue.qsize() > MOST_WAITING:
+            raise ProtocolError("more requests than can be served")
         super().receive_primitive(_p_data(context_id, bytes(value)))
 
     def _transfer_syntax(self, context_id: int) -> str:

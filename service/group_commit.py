@@ -79,6 +79,8 @@ class GroupCommit:
         finally:
             self._hand_over()
             for waiting in group:
+                if not waiting.outcome.done():  # this thread is being ended; the others go on
+                    waiting.outcome.set_exception(RuntimeError("the commit was broken off"))
                 waiting.called.set()
 
     def _hand_over(self) -> None:

@@ -161,7 +161,9 @@ class PduSocket(AssociationSocket):
 
     def _has_bytes(self, seconds: float) -> bool:
         """Whether a read would not block; waits for that, or for the bell."""
-        if self.socket is None or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
+        if self.socket is None or (
+            isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()
+        ):
             return True
         try:
             return self._bell.wait(self.socket, seconds)

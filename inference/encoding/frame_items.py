@@ -14,7 +14,8 @@ from pydicom.filewriter import write_data_element
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
-Key = tuple[int, str, str | tuple[str, ...]]
+Text = tuple[type, str]  # a number of another type may read alike and be another (numpy.float32)
+Key = tuple[int, str, Text | tuple[Text, ...]]
 Known = dict[Key, bytes]
 _ITEM = struct.Struct("<HHL")
 _SEQUENCE = struct.Struct("<HH2sHL")
@@ -55,9 +56,11 @@ def _element(element: DataElement, character_set: str, known: Known) -> bytes:
     return known[key]
 
 
-def _as_text(element: DataElement) -> str | tuple[str, ...]:
+def _as_text(element: DataElement) -> Text | tuple[Text, ...]:
     value = element.value
-    return tuple(map(str, value)) if isinstance(value, (MultiValue, list)) else str(value)
+    if isinstance(value, (MultiValue, list)):
+        return tuple((type(one), str(one)) for one in value)
+    return type(value), str(value)
 
 
 def _leaf(element: DataElement, character_set: str) -> bytes:

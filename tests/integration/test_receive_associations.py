@@ -141,6 +141,31 @@ def test_a_stalled_fragment_is_given_up(tmp_path: Path) -> None:
         assert_nothing_came(receiver)
 
 
+def test_a_trickling_fragment_is_given_up(tmp_path: Path) -> None:
+    with receiving(tmp_path, limits=replace(LIMITS, network_timeout=1.0)) as receiver:
+        with begun(receiver) as peer:
+            peer.socket.sendall(struct.pack(">BxI", DATA, 5000))
+            trickle(peer, seconds=6.0)
+        assert_nothing_came(receiver)
+
+
+def test_a_trickling_request_is_given_up(tmp_path: Path) -> None:
+    with receiving(tmp_path, limits=replace(LIMITS, acse_timeout=1.0)) as receiver:
+        with RawPeer(receiver.port) as peer:
+            peer.socket.sendall(struct.pack(">BxI", 1, 5000))
+            trickle(peer, seconds=6.0)
+        assert_nothing_came(receiver)
+
+
+def trickle(peer: RawPeer, *, seconds: float) -> None:
+    """A byte now and then, until the other side has enough of it."""
+    end = time.monotonic() + seconds
+    with pytest.raises(OSError):
+        while time.monotonic() < end:
+            peer.socket.sendall(b"x")
+            time.sleep(0.1)
+
+
 @pytest.mark.parametrize(
     "pdu",
     [
@@ -191,16 +216,34 @@ def breaking(peer: RawPeer, kind: str) -> None:
     elif kind == "endless":
         for _ in range(3):
             peer.send_pdu(DATA, pdv(1, COMMAND, element(0x1000, bytes(60_000))))
+    elif kind == "data context":
+        peer.send_command(1, store_request(CT, uid("b")))
+        peer.send_data(3, data_set_bytes(ct("b")))
 
 
-@pytest.mark.parametrize("kind", ["command", "context", "nonsense", "endless"])
+@pytest.mark.parametrize("kind", ["command", "context", "nonsense", "endless", "data context"])
 def test_broken_messages_are_aborted(receiver: Receiver, kind: str) -> None:
     with RawPeer(receiver.port) as peer:
-        peer.associate([(CT, [EXPLICIT])])
+        peer.associate([(CT, [EXPLICIT]), (CT, ["1.2.840.10008.1.2.4.70"])])
         if kind == "command":
             peer.send_command(1, store_request(CT, uid("a")))
         breaking(peer, kind)
         assert peer.receive_pdu()[0] == ABORT
+    assert_nothing_came(receiver)
+
+
+def test_requests_that_pile_up_are_aborted(receiver: Receiver) -> None:
+    request = element(0x0002, b"1.2.840.10008.1.1\0") + element(0x0100, struct.pack("<H", 0x30))
+    request += element(0x0110, b"\1\0") + element(0x0800, struct.pack("<H", 0x0101))
+    with RawPeer(receiver.port) as peer:
+        peer.associate([VERIFICATION])
+        peer.send_pdu(DATA, pdv(1, COMMAND | LAST, request) * 1000)
+        kinds = []
+        with pytest.raises(OSError):
+            while True:
+                kinds.append(peer.receive_pdu()[0])
+        assert kinds.count(DATA) < 1000
+        assert kinds.count(ABORT) == 1
     assert_nothing_came(receiver)
 
 
@@ -309,6 +352,17 @@ def test_stop_aborts_who_does_not_end(tmp_path: Path) -> None:
         assert peer.receive_pdu()[0] == ABORT
         stopping.join(10)
         assert receiver.parts() == []
+
+
+def test_stop_ends_who_is_in_the_middle_of_a_fragment(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver, begun(receiver) as peer:
+        assert receiver.entity is not None
+        entity = receiver.entity
+        peer.socket.sendall(struct.pack(">BxI", DATA, 5000) + b"x" * 100)
+        time.sleep(0.3)
+        entity.stop(grace=0.3)
+        assert receiver.parts() == []
+        ended(peer)
 
 
 def background(work: Any) -> Any:

@@ -5,6 +5,7 @@ Not covered: items that hold an element of ambiguous VR (a segmentation has none
 
 import io
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ VALUES = {
     "FrameComments": st.sampled_from(["", "a", "Größe", "肺"]),
     "ImagePositionPatient": st.lists(st.sampled_from(["0", "-1.50", "1.5", "3e-2"]), max_size=3),
     "DimensionIndexValues": st.lists(st.integers(0, 2**32 - 1), max_size=3),
-    "SlabThickness": st.floats(allow_nan=False),
+    "SlabThickness": st.floats(allow_nan=False) | st.sampled_from([0.1, np.float32(0.1)]),
     "SOPInstanceUID": st.sampled_from(["", "1.2", "1.2.3"]),
     "StackID": st.sampled_from(["1", "1 ", " 1"]),
     "InStackPositionNumber": st.integers(0, 9),

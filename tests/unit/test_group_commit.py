@@ -5,7 +5,7 @@ Not covered: the database (tests/contracts), the disk (tests/integration/test_re
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -116,6 +116,41 @@ def test_an_unreachable_catalogue_fails_the_group_at_once() -> None:
         group.commit(instance("a"))
     assert group.commit(instance("b")) is Registration.NEW
     group.close()
+
+
+class Ended(BaseException):
+    """What ends a thread, as SystemExit does."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_waits_for_a_writer_that_dies_gets_an_error() -> None:
+    ledger = Ledger()
+    ledger.problems["0"] = Ended()  # type: ignore[assignment]
+    ledger.gate.clear()
+    group = GroupCommit(sync=ledger.sync, register=ledger.register)
+    first = threading.Thread(target=commit_all, args=(group, ["first"]))
+    first.start()
+    wait_until(lambda: bool(ledger.events))
+    found: dict[str, object] = {}
+    others = threading.Thread(
+        target=lambda: found.update(commit_all(group, ["0", "1", "2"])), daemon=True
+    )
+    others.start()
+    wait_until(lambda: len(group._arrivals) == 3)
+    ledger.gate.set()
+    others.join(5)
+    assert not others.is_alive()
+    assert all(isinstance(each, RuntimeError) for each in found.values())
+    assert len(found) >= 2  # the writer itself was ended
+    assert group.commit(instance("later")) is Registration.NEW
+    group.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_too_few_answers_are_no_success() -> None:
