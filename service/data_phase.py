@@ -5,6 +5,7 @@ one. A peer that breaks the protocol is aborted.
 """
 
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,7 @@ from service.dimse_status import Answer
 LARGEST_COMMAND = 64 << 10  # bytes; a command set has a few hundred
 LARGEST_IDENTIFIER = 16 << 20  # bytes of a data set that is not stored (a query, an action)
 MOST_WAITING = 100  # requests not yet served; one is agreed on (PS3.7 D.3.3.3)
+PAUSE_SECONDS = 0.001
 
 INVALID_PDU = "Evt19"  # of the state machine: abort (PS3.8 9.2.1)
 
@@ -169,9 +171,15 @@ class DataPhase(DIMSEServiceProvider):
         self._other_bytes += len(value)
         if self._other_bytes > LARGEST_IDENTIFIER:
             raise ProtocolError("an identifier without an end")
-        if self.msg_queue.qsize() > MOST_WAITING:
-            raise ProtocolError("more requests than can be served")
+        while self.msg_queue.qsize() > MOST_WAITING:
+            if not self._is_served():
+                return
+            time.sleep(PAUSE_SECONDS)  # nothing is read meanwhile: that holds the peer back
         super().receive_primitive(_p_data(context_id, bytes(value)))
+
+    def _is_served(self) -> bool:
+        """Whether the thread that takes messages from the queue still does."""
+        return self.assoc.is_alive() and not self.assoc._kill  # noqa: SLF001
 
     def _transfer_syntax(self, context_id: int) -> str:
         for context in self.assoc.accepted_contexts:

@@ -216,7 +216,8 @@ class PduSocket(AssociationSocket):
         """Whether the association ended for us while a PDU was on its way."""
         if self.assoc.dul.artim_timer.expired:
             return True
-        return self.assoc._sent_abort and not self._is_ending()  # noqa: SLF001
+        over = self.assoc._sent_abort or self.assoc._kill  # noqa: SLF001
+        return over and not self._is_ending()
 
     def _is_ending(self) -> bool:
         """Whether only the peer's close is awaited: what still comes is no PDU that matters."""
