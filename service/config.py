@@ -34,7 +34,7 @@ from service.sections import (
     Storage,
     Web,
 )
-from service.sidecar import Sidecar
+from service.sidecar import Role, Sidecar
 from service.validation import (
     ConfigurationError,
     Place,
@@ -103,6 +103,11 @@ class Model:
     def title(self) -> str:
         """What results call it."""
         return self.kind if self.artifact is None else self.artifact.sidecar.name
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Of the series that it wants at once; none when one series is enough."""
+        return () if self.artifact is None else self.artifact.sidecar.roles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,8 +330,8 @@ def _route(
     known = {destination.name for destination in destinations}
     _each_known(values.destinations, known, place.at("destinations"), "a destination")
     _each_known(values.prefer, PREFERENCES, place.at("prefer"), "a preference")
-    if values.select == "each" and "prefer" in values.model_fields_set:
-        raise place.at("prefer").error("has no effect", allowed='prefer only with select = "best"')
+    if values.select == "each":
+        _check_each(values, by_name, place)
     return Route(
         name=values.name,
         match=_match(values.match, place.at("match")),
@@ -337,6 +342,16 @@ def _route(
         prefer=tuple(dict.fromkeys(values.prefer)),
         minimum_instances=values.minimum_instances,
     )
+
+
+def _check_each(values: RouteKeys, models: Mapping[str, Model], place: Place) -> None:
+    if "prefer" in values.model_fields_set:
+        raise place.at("prefer").error("has no effect", allowed='prefer only with select = "best"')
+    for name in values.models:
+        if models[name].roles:
+            wants = ", ".join(role.name for role in models[name].roles)
+            wrong = f"{name!r} wants several series of a study at once ({wants})"
+            raise place.at("select").error(wrong, allowed='select = "best"')
 
 
 def _each_known(names: tuple[str, ...], known: Any, place: Place, what: str) -> None:

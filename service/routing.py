@@ -11,6 +11,7 @@ from service import attributes, selection
 from service.config import Model, Route
 from service.criteria import Criterion
 from service.selection import Selection
+from storage.arrivals import combined
 from storage.records import Disposition, JobRequest, Priority, SeriesArrival, SeriesState
 
 NOT_ANALYSED = "not_analysed"
@@ -240,6 +241,8 @@ def _disposition(
 
 def _choose(arrivals: Sequence[SeriesArrival], route: Route, model: Model) -> _Choice:
     matching = [arrival for arrival in arrivals if _against(arrival, route) is None]
+    if model.roles:
+        return _gather(matching, route, model)
     selected = selection.select(
         matching,
         wants=selection.wanted(model.requirements),
@@ -257,6 +260,37 @@ def _choose(arrivals: Sequence[SeriesArrival], route: Route, model: Model) -> _C
             _disposition(arrival, state=NOT_ANALYSED, route=route, model=model, reason=why)
             for arrival in matching
             if (why := selected.others.get(arrival.series_id)) is not None
+        ),
+    )
+
+
+def _gather(matching: Sequence[SeriesArrival], route: Route, model: Model) -> _Choice:
+    """The series of a study that a model wants at once; its job is the first one's."""
+    gathered = selection.gather(
+        matching,
+        model.roles,
+        wants=selection.wanted(model.requirements),
+        prefer=route.prefer,
+        minimum=route.minimum_instances,
+    )
+    job = None
+    if gathered.chosen is not None:
+        job = replace(
+            _job(gathered.chosen, route, model, reason=f"route {route.name!r}: {gathered.reason}"),
+            fingerprint=combined(
+                {role: each.fingerprint for role, each in gathered.inputs.items()}
+            ),
+            inputs={role: each.series_id for role, each in gathered.inputs.items()},
+        )
+    return _Choice(
+        route=route,
+        model=model,
+        selection=gathered,
+        job=job,
+        dispositions=tuple(
+            _disposition(arrival, state=NOT_ANALYSED, route=route, model=model, reason=why)
+            for arrival in matching
+            if (why := gathered.others.get(arrival.series_id)) is not None
         ),
     )
 

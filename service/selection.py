@@ -6,10 +6,11 @@ first that tells two series apart. What is still equal is decided by the lower s
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service import attributes
 from service.preferences import PREFERENCES
+from service.sidecar import Role
 from storage.records import SeriesArrival, SeriesState
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4, its multi-frame forms
@@ -33,11 +34,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """`chosen` with its `reason`; for each other series (by `series_id`) the reason why not."""
+    """`chosen` with its `reason`; for each other series (by `series_id`) the reason why not.
+
+    `inputs`: for a model that wants several series, each by its role, `chosen` being the first.
+    """
 
     chosen: SeriesArrival | None
     reason: str
     others: Mapping[int, str]
+    inputs: Mapping[str, SeriesArrival] = field(default_factory=dict)
 
 
 Candidate = tuple[SeriesArrival, str | None]
@@ -78,6 +83,71 @@ def select(
         reason=_why_chosen(losers, compare=compare, aside=len(reasons)),
         others=reasons | lost,
     )
+
+
+def gather(
+    arrivals: Sequence[SeriesArrival],
+    roles: Sequence[Role],
+    *,
+    wants: Wanted,
+    prefer: Sequence[str],
+    minimum: int,
+) -> Selection:
+    """The series of a study that a model wants at once, one for each role; all of them or none.
+
+    A series that a role took is none for the roles after it.
+    """
+    inputs: dict[str, SeriesArrival] = {}
+    others: dict[int, str] = {}
+    for role in roles:
+        free = [a for a in arrivals if a not in inputs.values() and _plays(a, role)]
+        selected = select(free, wants=wants, prefer=prefer, minimum=minimum)
+        others |= {series: f"as {role.name} {why}" for series, why in selected.others.items()}
+        if selected.chosen is not None:
+            inputs[role.name] = selected.chosen
+    missing = [role.name for role in roles if role.name not in inputs]
+    if missing:
+        return _incomplete(arrivals, roles, inputs, missing=missing, others=others)
+    return _complete(arrivals, roles, inputs, others=others)
+
+
+def _plays(arrival: SeriesArrival, role: Role) -> bool:
+    return all(wish.matches(attributes.values(arrival, wish.keyword)) for wish in role.match)
+
+
+def _incomplete(
+    arrivals: Sequence[SeriesArrival],
+    roles: Sequence[Role],
+    inputs: Mapping[str, SeriesArrival],
+    *,
+    missing: Sequence[str],
+    others: Mapping[int, str],
+) -> Selection:
+    wanted_roles = ", ".join(role.name for role in roles)
+    why = f"the model wants {wanted_roles} at once; the study has no {' and no '.join(missing)}"
+    taken = {arrival.series_id: f"its {role}, but {why}" for role, arrival in inputs.items()}
+    unasked = {arrival.series_id: f"none of its series: {why}" for arrival in arrivals}
+    return Selection(chosen=None, reason=why, others=unasked | dict(others) | taken)
+
+
+def _complete(
+    arrivals: Sequence[SeriesArrival],
+    roles: Sequence[Role],
+    inputs: Mapping[str, SeriesArrival],
+    *,
+    others: Mapping[int, str],
+) -> Selection:
+    first, *rest = inputs.items()
+    called = ", ".join(f"{role}: {attributes.called(each)}" for role, each in inputs.items())
+    names = ", ".join(role.name for role in roles)
+    unasked = {arrival.series_id: f"none of {names}" for arrival in arrivals}
+    used = {
+        arrival.series_id: f"used as its {role}; the result is with {attributes.called(first[1])}"
+        for role, arrival in rest
+    }
+    reasons = unasked | dict(others) | used
+    del reasons[first[1].series_id]
+    return Selection(chosen=first[1], reason=f"chosen: {called}", others=reasons, inputs=inputs)
 
 
 def unusable(arrival: SeriesArrival, *, wants: Wanted, minimum: int) -> str | None:

@@ -1,7 +1,7 @@
 """What passes between a worker and its child: files to read in, results or a reason out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,14 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One job, as files to read."""
+    """One job, as files to read. `others`: of a model that wants several series, by role."""
 
     model: str  # name in the configuration
     paths: tuple[Path, ...]
     fingerprint: str
     generation: int
     predecessor: Predecessor | None
+    others: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

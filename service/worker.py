@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from service import log, processes
 from service.child import Child, ChildEnded
@@ -25,12 +26,16 @@ from service.tasks import (
     Task,
     Unreadable,
 )
-from storage.arrivals import fingerprint
+from storage.arrivals import combined, fingerprint
 from storage.catalog import Catalog
 from storage.errors import CatalogueUnavailable, OutOfSpace
 from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import Instance, Job, Result, Vector, Verdict
+
+Instances = tuple[Instance, ...]
+Others = Mapping[str, Instances]
+"""The instances of a job's further series, by their role."""
 
 CLAIM_SECONDS = 0.1  # between two looks for work
 ANSWER_SECONDS = 0.2  # between two looks at stop and lease
@@ -134,10 +139,15 @@ class Worker:
     def _attempt(self, child: Child, job: Job, now: datetime) -> None:
         began = time.monotonic()
         instances = self._catalog.instances(job.request.series_id)
+        others = {
+            role: self._catalog.instances(series_id)
+            for role, series_id in job.request.inputs.items()
+            if series_id != job.request.series_id
+        }
         ending = (
             self._outdated(job)
-            or self._unanalysable(job, instances)
-            or self._analyse(child, job, instances)
+            or self._unanalysable(job, instances, others)
+            or self._analyse(child, job, instances, others)
         )
         log.event(
             "job",
@@ -146,7 +156,7 @@ class Worker:
             model_version=job.request.model_version,
             study_instance_uid=job.study_instance_uid,
             series_instance_uid=job.series_instance_uid,
-            instances=len(instances),
+            instances=len(instances) + sum(map(len, others.values())),
             attempts=job.attempts,
             generation=job.generation,
             outcome=ending.outcome,
@@ -178,11 +188,11 @@ class Worker:
         reason = "the model was changed since; a job for it as it is now takes its place"
         return Ending(outcome="superseded" if kept else "lost", reason=reason)
 
-    def _unanalysable(self, job: Job, instances: tuple[Instance, ...]) -> Ending | None:
+    def _unanalysable(self, job: Job, instances: Instances, others: Others) -> Ending | None:
         """The end of a job whose instances are not those it was made for."""
-        if not instances:
+        if not instances or not all(others.values()):
             return self._fail(job, "its instances are no longer in the store")
-        if _fingerprint(job, instances) == job.request.fingerprint:
+        if _fingerprint(job, instances, others) == job.request.fingerprint:
             return None
         now = datetime.now(UTC)
         if now - job.created_at > LATEST:
@@ -192,10 +202,10 @@ class Worker:
         kept = self._queue.retry(job, at=at, error=reason)
         return Ending(outcome="retry" if kept else "lost", reason=reason, retry_at=at)
 
-    def _analyse(self, child: Child, job: Job, instances: tuple[Instance, ...]) -> Ending:
+    def _analyse(self, child: Child, job: Job, instances: Instances, others: Others) -> Ending:
         deadline = self._terms.deadlines[job.request.model]
         try:
-            child.ask(self._task(job, instances), deadline_seconds=deadline)
+            child.ask(self._task(job, instances, others), deadline_seconds=deadline)
             answer = self._answer(child, job)
         except ChildEnded as end:
             self._bury_child(str(end))
@@ -213,14 +223,18 @@ class Worker:
                 self._bury_child(answer.outcome)
                 return answer
 
-    def _task(self, job: Job, instances: tuple[Instance, ...]) -> Task:
+    def _task(self, job: Job, instances: Instances, others: Others) -> Task:
         return Task(
             model=job.request.model,
-            paths=tuple(self._store.path(instance.key) for instance in instances),
+            paths=self._paths(instances),
+            others={role: self._paths(found) for role, found in others.items()},
             fingerprint=job.request.fingerprint,
             generation=job.generation,
             predecessor=self._predecessor(job),
         )
+
+    def _paths(self, instances: Instances) -> tuple[Path, ...]:
+        return tuple(self._store.path(instance.key) for instance in instances)
 
     def _predecessor(self, job: Job) -> Predecessor | None:
         if job.supersedes is None:
@@ -407,9 +421,18 @@ def given_up(error: str, attempts: int) -> str:
     return error if attempts == 1 else f"{error}; given up after {attempts} attempts"
 
 
-def _fingerprint(job: Job, instances: tuple[Instance, ...]) -> str:
+def _fingerprint(job: Job, instances: Instances, others: Others) -> str:
+    """Of what the store has for a job, as the fingerprint of its request was made."""
+    if not others:
+        return _of_series(instances)
+    found = {role: _of_series(others.get(role, instances)) for role in job.request.inputs}
+    return combined(found)
+
+
+def _of_series(instances: Instances) -> str:
+    first = instances[0]
     members = ((instance.sop_instance_uid, instance.digest) for instance in instances)
-    return fingerprint(job.study_instance_uid, job.series_instance_uid, members)
+    return fingerprint(first.study_instance_uid, first.series_instance_uid, members)
 
 
 def _predecessor(report: Result) -> Predecessor:

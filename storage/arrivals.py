@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,12 @@ def fingerprint(study: str, series: str, members: Iterable[tuple[str, str]]) -> 
     """
     lines = sorted(f"{sop} {digest}" for sop, digest in members)
     return hashlib.sha256("\n".join([study, series, *lines]).encode()).hexdigest()
+
+
+def combined(fingerprints: Mapping[str, str]) -> str:
+    """SHA-256 of the fingerprints of several series, each with its role, in their order."""
+    lines = (f"{role} {one}" for role, one in fingerprints.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def usual(headers: Sequence[Header]) -> Header:

@@ -32,8 +32,13 @@ def request_jobs(connection: Connection, requests: Sequence[JobRequest], now: da
 
 
 def cancel_stale(connection: Connection, series_id: int, fingerprint: str, now: datetime) -> None:
-    """Cancels what a series was to be analysed for with other instances, wanted again or not."""
-    _cancel(connection, [JOBS.c.series_id == series_id, JOBS.c.fingerprint != fingerprint], now)
+    """Cancels what a series was to be analysed for with other instances, wanted again or not.
+
+    A job on several series is superseded when their study is closed.
+    """
+    alone = sa.cast(JOBS.c.inputs, sa.Text) == "{}"
+    other = JOBS.c.fingerprint != fingerprint
+    _cancel(connection, [JOBS.c.series_id == series_id, other, alone], now)
 
 
 def replace_dispositions(
@@ -83,6 +88,7 @@ def _insert(connection: Connection, request: JobRequest, now: datetime) -> None:
             destinations=request.destinations,
             priority=request.priority,
             request_reason=request.reason,
+            inputs=request.inputs,
             generation=_next_generation(connection, request),
             supersedes=_predecessor(connection, request, but=None),
             attempts=0,

@@ -3,7 +3,7 @@ SQL crosses a layer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -120,7 +120,8 @@ class JobRequest:
 
     `scope` names what a newer job supersedes: the series for a route that runs on each, the study
     and the route for one that picks the best. Unique by (fingerprint, model, model_version,
-    configuration).
+    configuration). `inputs`: for a model that wants several series, the `series_id` of each role,
+    its own included, and the fingerprint is `arrivals.combined` of theirs; empty for any other.
     """
 
     scope: str
@@ -133,6 +134,7 @@ class JobRequest:
     destinations: tuple[str, ...]
     priority: Priority
     reason: str  # why this series, in words
+    inputs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,4 +89,5 @@ def _request(row: Row[Any]) -> JobRequest:
         destinations=row.destinations,
         priority=row.priority,
         reason=row.request_reason,
+        inputs=row.inputs,
     )

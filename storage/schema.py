@@ -89,6 +89,21 @@ class Names(TypeDecorator[tuple[str, ...]]):
         return None if value is None else tuple(json.loads(value))
 
 
+class IdsByName(TypeDecorator[Mapping[str, int]]):
+    """A mapping of names to row ids in its order, kept as a JSON object."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, int] | None, dialect: Dialect) -> str | None:
+        del dialect
+        return None if value is None else json.dumps(dict(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, int] | None:
+        del dialect
+        return None if value is None else dict(json.loads(value))
+
+
 class NamesByName(TypeDecorator[Header]):
     """A mapping of names to tuples of text (a header, or kinds to destinations), kept as a JSON
     object.
@@ -244,6 +259,7 @@ JOBS = sa.Table(
     sa.Column("destinations", Names, nullable=False),
     sa.Column("priority", Rank, nullable=False),
     sa.Column("request_reason", sa.Text, nullable=False),  # why this series
+    sa.Column("inputs", IdsByName, nullable=False, server_default="{}"),  # role -> series
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("supersedes", _ID, sa.ForeignKey("jobs.id")),
     sa.Column("attempts", sa.Integer, nullable=False),
