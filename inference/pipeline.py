@@ -4,12 +4,12 @@ The same instances and the same model give the same objects, byte for byte. A se
 refused, by the reader or by the model, has a report that says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from inference import attributes, features, volume
+from inference import attributes, features, fusion, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
 from inference.features import FeatureVector, Mask, View
@@ -48,15 +48,27 @@ class Analysis:
     objects: tuple[tuple[str, Dataset], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companions:
+    """The further series that a model wants, by role, and the `role` of the series itself."""
+
+    role: str
+    others: Mapping[str, Sequence[Dataset]]
+
+
 def analyse(
-    datasets: Sequence[Dataset], model: Model, provenance: Provenance, options: Options
+    datasets: Sequence[Dataset],
+    model: Model,
+    provenance: Provenance,
+    options: Options,
+    companions: Companions | None = None,
 ) -> Analysis:
-    """What `model` finds in one series.
+    """What `model` finds in one series, or in one and its companions.
 
     Raises EncodingError when a result object does not pass its checks, and what the model raises.
     """
     try:
-        stack = volume.read(datasets)
+        stack = _read(datasets, companions)
     except InputRefused as refusal:
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
         return _refused(datasets, findings, provenance, options)
@@ -81,6 +93,21 @@ def header_text(headers: Sequence[Dataset]) -> str:
     """The words in which the scanner described a series; none of them identifies a patient."""
     found = (attributes.text(headers[0], keyword) for keyword in DESCRIPTIONS)
     return " ".join(words for words in found if words)
+
+
+def _read(datasets: Sequence[Dataset], companions: Companions | None) -> Stack:
+    stack = volume.read(datasets)
+    if companions is None:
+        return stack
+    others = {role: _companion(role, found) for role, found in companions.others.items()}
+    return fusion.fused(stack, others, role=companions.role)
+
+
+def _companion(role: str, datasets: Sequence[Dataset]) -> Stack:
+    try:
+        return volume.read(datasets)
+    except InputRefused as refusal:
+        raise InputRefused(f"{role}: {refusal}") from refusal
 
 
 def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis:

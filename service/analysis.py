@@ -21,7 +21,7 @@ from inference.features import Mask, View
 from inference.findings import Findings, Image
 from inference.model_files import ModelFiles
 from inference.models import Artifact, FileModelModule, Model, ModelModule, Requirements
-from inference.pipeline import Analysis
+from inference.pipeline import Analysis, Companions
 from service import kinds, log
 from service.tasks import (
     Analysed,
@@ -98,6 +98,7 @@ class Analyst:
                 model,
                 self._provenance(task),
                 pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
+                _companions(task),
             )
             objects = tuple(_object(kind, dataset) for kind, dataset in analysis.objects)
             encoded = time.monotonic()
@@ -192,6 +193,13 @@ def described(error: Exception) -> str:
     if isinstance(error, InferenceError):
         return str(error)
     return f"{type(error).__name__} at {log.place(error)}"
+
+
+def _companions(task: Task) -> Companions | None:
+    if not task.others:
+        return None
+    others = {role: [read(path) for path in paths] for role, paths in task.others.items()}
+    return Companions(role=task.role, others=others)
 
 
 def _load(setup: ModelSetup, *, package: str) -> Model:

@@ -59,13 +59,18 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One job, as files to read. `others`: of a model that wants several series, by role."""
+    """One job, as files to read.
+
+    `others`: for a model that wants several series, the files of the further ones by their role,
+    `role` being that of the first.
+    """
 
     model: str  # name in the configuration
     paths: tuple[Path, ...]
     fingerprint: str
     generation: int
     predecessor: Predecessor | None
+    role: str = ""
     others: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 

@@ -224,9 +224,11 @@ class Worker:
                 return answer
 
     def _task(self, job: Job, instances: Instances, others: Others) -> Task:
+        inputs = job.request.inputs
         return Task(
             model=job.request.model,
             paths=self._paths(instances),
+            role=next((r for r, i in inputs.items() if i == job.request.series_id), ""),
             others={role: self._paths(found) for role, found in others.items()},
             fingerprint=job.request.fingerprint,
             generation=job.generation,
