@@ -113,9 +113,9 @@ def _companion(role: str, datasets: Sequence[Dataset]) -> Stack:
 def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis:
     segments = segmentation.encode(stack, findings, provenance=provenance)
     report = measurement_report.encode(
-        stack, findings, provenance=provenance, segmentation=segments
+        stack, findings, provenance=provenance, segmentations=segments
     )
-    first = () if segments is None else ((segmentation.KIND, segments),)
+    first = tuple((segmentation.KIND, one) for one in segments)
     return Analysis(
         findings=findings,
         stack=stack,

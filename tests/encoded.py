@@ -101,9 +101,8 @@ def results(
     """Stack, segmentation and report of a series."""
     stack = volume.read(datasets)
     found = findings(stack)
-    seg = segmentation.encode(stack, found, provenance=provenance)
-    assert seg is not None
-    report = measurement_report.encode(stack, found, provenance=provenance, segmentation=seg)
+    (seg,) = segmentation.encode(stack, found, provenance=provenance)
+    report = measurement_report.encode(stack, found, provenance=provenance, segmentations=[seg])
     return stack, seg, report
 
 

@@ -41,6 +41,8 @@ class Provenance:
     software_version: str = "0.1.0"
     not_for_diagnosis: bool = True
     algorithm_family: Code = ARTIFICIAL_INTELLIGENCE  # CID 7162
+    model_digest: str | None = None  # SHA-256 of the model's files, in hexadecimal
+    model_licence: str | None = None
 
     @property
     def described(self) -> str:

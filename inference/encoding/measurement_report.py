@@ -28,6 +28,7 @@ from inference.encoding.report_tree import Subject, notes_of, tree
 from inference.encoding.source_headers import put
 from inference.errors import EncodingError
 from inference.findings import Findings
+from inference.planar import Views
 from inference.volume import Stack
 
 ORDER = 1  # after the segmentation it refers to
@@ -40,20 +41,35 @@ def encode(
     findings: Findings,
     *,
     provenance: Provenance,
-    segmentation: Dataset | None = None,
+    segmentations: Sequence[Dataset] = (),
 ) -> Dataset:
     """The report of these findings; from headers alone it can say that a series was not analysed.
 
-    `segmentation` is the object made from the same findings, None when nothing was segmented.
+    `segmentations` are the objects made from the same findings, () when nothing was segmented.
     Raises EncodingError when segments come without it or without their stack, or when the report
     does not pass its checks.
     """
+    segmentation = next(iter(segmentations), None)
     subject = _subject(source, findings, provenance=provenance, segmentation=segmentation)
     notes = notes_of(source, subject.source) if isinstance(source, Stack) else ()
     with source_headers.quiet():
         result = _document(tree(subject, findings, notes), findings, subject)
     checks.measurement_report(result, source=subject.source, segmentation=segmentation)
     return result
+
+
+def encode_views(
+    views: Views,
+    findings: Sequence[Findings],
+    *,
+    provenance: Provenance,
+    segmentations: Sequence[Dataset] = (),
+) -> Dataset:
+    """The report of planar images of one series; `findings`: one for each view, in their order.
+
+    Raises EncodingError as `encode` does.
+    """
+    raise EncodingError("findings in planar images are not encoded yet")
 
 
 def _subject(

@@ -21,6 +21,7 @@ from inference.encoding.planes import Plane, Planes
 from inference.encoding.source_headers import Source, put
 from inference.errors import EncodingError
 from inference.findings import Findings, Segment
+from inference.planar import Views
 from inference.volume import Stack
 
 ORDER = 0  # leaves before the report that refers to it
@@ -32,21 +33,33 @@ CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # a value of VR CS (PS3.5 Table 6
 FAR_MM = 1e5
 
 
-def encode(stack: Stack, findings: Findings, *, provenance: Provenance) -> Dataset | None:
-    """The segmentation of these findings on the grid of the stack, None when there is none.
+def encode(stack: Stack, findings: Findings, *, provenance: Provenance) -> tuple[Dataset, ...]:
+    """The segmentations of these findings on the grid of the stack, () when there are none.
 
     Raises EncodingError when a mask is empty, overlaps another, lies on another grid, or when the
     object does not pass its checks.
     """
     if not findings.segments:
-        return None
+        return ()
     source = source_headers.read(stack.headers)
     grid = planes.of_stack(stack)
     masks = [planes.on_grid(segment, stack.image.volume) for segment in findings.segments]
     labels = label_map(masks, findings.segments)
     result = _segmentation(labels, findings, grid=grid, source=source, provenance=provenance)
     checks.segmentation(result, masks, grid=grid, source=source)
-    return result
+    return (result,)
+
+
+def encode_views(
+    views: Views, findings: Sequence[Findings], *, provenance: Provenance
+) -> tuple[Dataset, ...]:
+    """The segmentations of planar images, one for each instance; `findings`: one for each view.
+
+    Raises EncodingError as `encode` does.
+    """
+    if any(one.segments for one in findings):
+        raise EncodingError("segments of planar images are not encoded yet")
+    return ()
 
 
 def label_map(masks: Sequence[Mask], segments: Sequence[Segment]) -> Labels:

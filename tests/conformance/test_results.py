@@ -50,10 +50,9 @@ def make(folder: Path, datasets: Sequence[Dataset], chosen: list[NDArray[np.bool
         dataset.save_as(sources / f"{index:04}.dcm", enforce_file_format=True)
     stack = volume.read(datasets)
     findings = encoded.findings(stack, chosen)
-    seg = segmentation.encode(stack, findings, provenance=encoded.PROVENANCE)
-    assert seg is not None
+    (seg,) = segmentation.encode(stack, findings, provenance=encoded.PROVENANCE)
     report = measurement_report.encode(
-        stack, findings, provenance=encoded.PROVENANCE, segmentation=seg
+        stack, findings, provenance=encoded.PROVENANCE, segmentations=[seg]
     )
     refusal = encoded.not_analysed(datasets)
     files = encoded.written(folder, seg=seg, report=report, refusal=refusal)

@@ -34,15 +34,14 @@ def stack() -> Stack:
 
 @pytest.fixture(scope="module")
 def seg(stack: Stack) -> Dataset:
-    result = segmentation.encode(stack, encoded.findings(stack), provenance=encoded.PROVENANCE)
-    assert result is not None
+    (result,) = segmentation.encode(stack, encoded.findings(stack), provenance=encoded.PROVENANCE)
     return result
 
 
 @pytest.fixture(scope="module")
 def report(stack: Stack, seg: Dataset) -> Dataset:
     return measurement_report.encode(
-        stack, encoded.findings(stack), provenance=encoded.PROVENANCE, segmentation=seg
+        stack, encoded.findings(stack), provenance=encoded.PROVENANCE, segmentations=[seg]
     )
 
 
@@ -150,7 +149,7 @@ def test_a_report_that_replaces_another_names_it(stack: Stack, seg: Dataset) -> 
     )
     later = replace(encoded.PROVENANCE, predecessor=earlier, generation=2)
     newer = measurement_report.encode(
-        stack, encoded.findings(stack), provenance=later, segmentation=seg
+        stack, encoded.findings(stack), provenance=later, segmentations=[seg]
     )
     series = newer.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3"
@@ -191,7 +190,7 @@ def test_a_value_that_is_no_number_becomes_a_sentence(
         stack,
         replace(found, measurements=broken),
         provenance=encoded.PROVENANCE,
-        segmentation=seg,
+        segmentations=[seg],
     )
     assert "Volume" not in values(groups(report)[0])
     assert "Not given: Volume of Right lung. It could not be computed." in encoded.texts(report)
@@ -217,11 +216,11 @@ def test_a_report_and_its_segmentation_belong_together(stack: Stack, seg: Datase
         measurement_report.encode(stack, found, provenance=encoded.PROVENANCE)
     with pytest.raises(EncodingError, match="need the stack"):
         measurement_report.encode(
-            stack.headers, found, provenance=encoded.PROVENANCE, segmentation=seg
+            stack.headers, found, provenance=encoded.PROVENANCE, segmentations=[seg]
         )
     stray = replace(found, measurements=(replace(found.measurements[0], segment="Spleen"),))
     with pytest.raises(EncodingError, match="no segment: Spleen"):
-        measurement_report.encode(stack, stray, provenance=encoded.PROVENANCE, segmentation=seg)
+        measurement_report.encode(stack, stray, provenance=encoded.PROVENANCE, segmentations=[seg])
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -71,8 +71,7 @@ def test_the_voxels_read_back_are_the_finding_s(
     stack = volume.read(received)
     truth = encoded.masks(stack.image.volume.spatial_shape, count, seed)
     found = encoded.findings(stack, truth)
-    seg = segmentation.encode(stack, found, provenance=encoded.PROVENANCE)
-    assert seg is not None
+    (seg,) = segmentation.encode(stack, found, provenance=encoded.PROVENANCE)
     in_order = [source.dataset for source in stack.sources]
     masks = read_back(dcmread_bytes(seg), in_order)
     for segment, mask in zip(found.segments, truth, strict=True):
@@ -96,8 +95,7 @@ def stack(source: list[Dataset]) -> Stack:
 
 @pytest.fixture(scope="module")
 def seg(stack: Stack) -> Dataset:
-    result = segmentation.encode(stack, encoded.findings(stack), provenance=encoded.PROVENANCE)
-    assert result is not None
+    (result,) = segmentation.encode(stack, encoded.findings(stack), provenance=encoded.PROVENANCE)
     return dcmread_bytes(result)
 
 
@@ -158,8 +156,7 @@ def test_segments_are_coded_with_their_side(seg: Dataset) -> None:
 
 def test_it_may_be_used_for_diagnosis_only_when_configured(stack: Stack) -> None:
     cleared = replace(encoded.PROVENANCE, not_for_diagnosis=False)
-    result = segmentation.encode(stack, encoded.findings(stack), provenance=cleared)
-    assert result is not None
+    (result,) = segmentation.encode(stack, encoded.findings(stack), provenance=cleared)
     assert result.SeriesDescription == "AI: lung_ct 1.0.0"
 
 
@@ -171,7 +168,7 @@ def test_a_long_model_name_keeps_the_warning() -> None:
 
 def test_nothing_segmented_gives_no_object(stack: Stack) -> None:
     nothing = Findings(verdict=Verdict.MEASURED)
-    assert segmentation.encode(stack, nothing, provenance=encoded.PROVENANCE) is None
+    assert segmentation.encode(stack, nothing, provenance=encoded.PROVENANCE) == ()
 
 
 def with_masks(stack: Stack, *masks: NDArray[np.bool_]) -> Findings:
@@ -210,10 +207,9 @@ def test_a_mask_on_another_grid_is_refused(stack: Stack) -> None:
 def test_a_flipped_mask_is_turned_back(stack: Stack, seg: Dataset, axes: list[int]) -> None:
     found = encoded.findings(stack)
     turned = tuple(replace(s, mask=s.mask.flip_spatial(axes)) for s in found.segments)
-    result = segmentation.encode(
+    (result,) = segmentation.encode(
         stack, replace(found, segments=turned), provenance=encoded.PROVENANCE
     )
-    assert result is not None
     assert result.PixelData == seg.PixelData
 
 
@@ -231,8 +227,9 @@ def test_one_multi_frame_source_is_referred_to_by_frame() -> None:
     dataset = phantom.enhanced(phantom.markers(grid))
     stack = volume.read([dataset])
     truth = encoded.masks(stack.image.volume.spatial_shape)
-    seg = segmentation.encode(stack, encoded.findings(stack, truth), provenance=encoded.PROVENANCE)
-    assert seg is not None
+    (seg,) = segmentation.encode(
+        stack, encoded.findings(stack, truth), provenance=encoded.PROVENANCE
+    )
     frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
     found = [np.zeros_like(mask) for mask in truth]
     places = {source.frame_number: index for index, source in enumerate(stack.sources)}
@@ -255,8 +252,7 @@ def test_frames_outside_the_stack_are_left_out() -> None:
     whole = volume.read([phantom.enhanced(phantom.markers(grid))])
     image = replace(whole.image, volume=whole.image.volume[2:6])
     stack = replace(whole, image=image, sources=whole.sources[2:6])
-    seg = segmentation.encode(stack, encoded.findings(stack), provenance=encoded.PROVENANCE)
-    assert seg is not None
+    (seg,) = segmentation.encode(stack, encoded.findings(stack), provenance=encoded.PROVENANCE)
     frames = {
         group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
         for group in seg.PerFrameFunctionalGroupsSequence
