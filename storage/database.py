@@ -65,9 +65,10 @@ def open_database(url: str) -> Database:
     return Database(_engine(make_url(url)))
 
 
-def upgrade(url: str) -> None:
-    """Brings the schema to this version's. Idempotent; several processes may call it at once: one
-    does it.
+def upgrade(url: str, revision: str = "head") -> None:
+    """Brings the schema to this version's, or to an earlier revision.
+
+    Idempotent; several processes may call it at once: one does it.
 
     Raises CatalogueTooNew when the schema is of a newer version, CatalogueUnavailable when there is
     no database.
@@ -77,7 +78,7 @@ def upgrade(url: str) -> None:
         engine = _engine(parsed, foreign_keys=False)
         try:
             with Database(engine).transaction() as connection:
-                _migrate(connection)
+                _migrate(connection, revision)
         finally:
             engine.dispose()
 
@@ -187,7 +188,7 @@ def _file_lock(url: URL) -> Iterator[None]:
         yield
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: Connection, revision: str) -> None:
     import alembic.command  # only here: half the start of a process that never upgrades
     import alembic.config
     import alembic.util
@@ -199,7 +200,7 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        alembic.command.upgrade(config, "head")
+        alembic.command.upgrade(config, revision)
     except alembic.util.CommandError as error:
         raise CatalogueTooNew(
             f"the catalogue's schema is not known to this version: {error}"

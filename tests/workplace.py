@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from service.stopping import Stop
 from service.tasks import ModelSetup, Setup
 from service.worker import Terms, Worker
 from storage import database
+from storage.arrivals import combined
 from storage.catalog import Catalog
 from storage.instances import InstanceStore
 from storage.overview import SeriesOverview
@@ -64,6 +65,21 @@ class Workplace:
             jobs = [_request(arrival, model, destinations) for model in models]
             assert self.catalog.close_series(arrival, jobs, [], now)
         return list(arrivals)
+
+    def close_together(self, model: str, **roles: str) -> list[SeriesArrival]:
+        """Complete every series, and the study with a job on these: role=Series Instance UID."""
+        arrivals = {each.series_instance_uid: each for each in self.close()}
+        inputs = {role: arrivals[series] for role, series in roles.items()}
+        first = next(iter(inputs.values()))
+        wanted = replace(
+            _request(first, model, ()),
+            fingerprint=combined({role: each.fingerprint for role, each in inputs.items()}),
+            inputs={role: each.series_id for role, each in inputs.items()},
+        )
+        now = datetime.now(UTC)
+        (study,) = self.catalog.ripe_studies(now + timedelta(days=1))
+        assert self.catalog.close_study(study, [wanted], [], now)
+        return list(study)
 
     def worker(
         self,

@@ -108,6 +108,36 @@ def test_a_worker_that_lost_its_job_quarantines_nothing(place: Workplace) -> Non
     assert (series.state, series.outcomes[0].state) == (SeriesState.COMPLETE, "waiting")
 
 
+def test_a_job_on_several_series_gives_the_model_each_by_its_role(place: Workplace) -> None:
+    one, two = slices("one"), slices("two", intercepts=(-924.0,))
+    place.receive([*two, *one])
+    roles = {"T1": str(one[0].SeriesInstanceUID), "T2": str(two[0].SeriesInstanceUID)}
+    place.close_together("joins", **roles)
+    work(place.worker("joins"))
+    of = {series.series_instance_uid: series.outcomes for series in place.series()}
+    (done,) = of[roles["T1"]]
+    said = dict(part.split() for part in str(done.reason).split(", "))
+    assert (done.state, list(said)) == ("done", ["T1", "T2"])
+    assert int(said["T2"]) - int(said["T1"]) == 100
+    assert not of[roles["T2"]]
+
+
+def test_a_job_waits_when_one_of_its_series_grows(place: Workplace) -> None:
+    one, two = slices("one"), slices("two")
+    place.receive([*one, *two[:-1]])
+    roles = {"T1": str(one[0].SeriesInstanceUID), "T2": str(two[0].SeriesInstanceUID)}
+    place.close_together("joins", **roles)
+    place.receive(two[-1:])
+    work(place.worker("joins"))
+    (waits,) = (o for series in place.series() for o in series.outcomes)
+    assert waits.state == "waiting"
+    assert "instances came since" in str(waits.reason)
+    place.close_together("joins", **roles)
+    work(place.worker("joins"))
+    (done,) = (o for series in place.series() for o in series.outcomes)
+    assert (done.state, done.generation) == ("done", 2)
+
+
 def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
     place.receive(slices("one"))
     place.receive(slices("two"))
