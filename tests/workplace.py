@@ -68,7 +68,10 @@ class Workplace:
 
     def close_together(self, model: str, **roles: str) -> list[SeriesArrival]:
         """Complete every series, and the study with a job on these: role=Series Instance UID."""
-        arrivals = {each.series_instance_uid: each for each in self.close()}
+        self.close()
+        now = datetime.now(UTC)
+        (study,) = self.catalog.ripe_studies(now + timedelta(days=1))
+        arrivals = {each.series_instance_uid: each for each in study}
         inputs = {role: arrivals[series] for role, series in roles.items()}
         first = next(iter(inputs.values()))
         wanted = replace(
@@ -76,8 +79,6 @@ class Workplace:
             fingerprint=combined({role: each.fingerprint for role, each in inputs.items()}),
             inputs={role: each.series_id for role, each in inputs.items()},
         )
-        now = datetime.now(UTC)
-        (study,) = self.catalog.ripe_studies(now + timedelta(days=1))
         assert self.catalog.close_study(study, [wanted], [], now)
         return list(study)
 

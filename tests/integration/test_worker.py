@@ -109,7 +109,9 @@ def test_a_worker_that_lost_its_job_quarantines_nothing(place: Workplace) -> Non
 
 
 def test_a_job_on_several_series_gives_the_model_each_by_its_role(place: Workplace) -> None:
-    one, two = slices("one"), slices("two", intercepts=(-924.0,))
+    one, two = slices("one"), slices("two")
+    for brighter in two:
+        brighter.RescaleIntercept = float(brighter.RescaleIntercept) + 100
     place.receive([*two, *one])
     roles = {"T1": str(one[0].SeriesInstanceUID), "T2": str(two[0].SeriesInstanceUID)}
     place.close_together("joins", **roles)
