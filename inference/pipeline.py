@@ -1,22 +1,26 @@
 """From data sets to result objects in one path: read, predict, encode, describe.
 
 The same instances and the same model give the same objects, byte for byte. A series that is
-refused, by the reader or by the model, has a report that says why.
+refused, by the reader or by the model, has a report that says why. A model of 2 dimensions is
+given the planar images of a series, one after the other; any other model is given its stack.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from inference import attributes, features, fusion, volume
+from inference import attributes, features, fusion, planar, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
 from inference.features import FeatureVector, Mask, View
 from inference.findings import Findings, Verdict
 from inference.models import Model
+from inference.planar import Views
 from inference.volume import Stack
 
+PLANAR = 2  # dimensions
 DESCRIPTIONS = (
     "Modality",
     "BodyPartExamined",
@@ -39,13 +43,16 @@ class Options:
 class Analysis:
     """What came of a series. `objects`: (result kind, data set) in the order of sending.
 
-    `stack` is None when the series could not be read as one.
+    `stack` is None when the series could not be read as one; so is `views`, the planar images, of
+    which `by_view` has the findings one by one and `findings` the verdict on all.
     """
 
     findings: Findings
     stack: Stack | None
     reason: str | None
     objects: tuple[tuple[str, Dataset], ...] = ()
+    views: Views | None = None
+    by_view: tuple[Findings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,8 @@ def analyse(
 
     Raises EncodingError when a result object does not pass its checks, and what the model raises.
     """
+    if model.requirements.dimensions == PLANAR:
+        return _analyse_views(datasets, model, provenance, options)
     try:
         stack = _read(datasets, companions)
     except InputRefused as refusal:
@@ -122,6 +131,64 @@ def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis
         reason=findings.reason,
         objects=(*first, (measurement_report.KIND, report)),
     )
+
+
+def _analyse_views(
+    datasets: Sequence[Dataset], model: Model, provenance: Provenance, options: Options
+) -> Analysis:
+    try:
+        views = planar.read(datasets)
+    except InputRefused as refusal:
+        findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
+        return _refused(datasets, findings, provenance, options)
+    by_view = tuple(_look(view, model) for view in views.views)
+    together = verdict_on(by_view)
+    if together.verdict is Verdict.NOT_ANALYSED:
+        refused = _refused(views.headers, together, provenance, options)
+        return replace(refused, views=views, by_view=by_view)
+    segments = segmentation.encode_views(views, by_view, provenance=provenance)
+    report = measurement_report.encode_views(
+        views, by_view, provenance=provenance, segmentations=segments
+    )
+    return Analysis(
+        findings=together,
+        stack=None,
+        reason=together.reason or _reasons(by_view),
+        objects=(
+            *((segmentation.KIND, one) for one in segments),
+            (measurement_report.KIND, report),
+        ),
+        views=views,
+        by_view=by_view,
+    )
+
+
+def _look(view: planar.View, model: Model) -> Findings:
+    unmet = model.requirements.unmet(view.image)
+    if unmet is not None:
+        return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+    return model.predict(view.image)
+
+
+def verdict_on(by_view: Sequence[Findings]) -> Findings:
+    """Measured when any view is, else withheld when any is, else not analysed, with the reasons."""
+    verdicts = {findings.verdict for findings in by_view}
+    verdict = next(one for one in Verdict if one in verdicts)
+    limitations = dict.fromkeys(one for findings in by_view for one in findings.limitations)
+    reason = None if verdict is Verdict.MEASURED else _reasons(by_view)
+    return Findings(verdict=verdict, reason=reason, limitations=tuple(limitations))
+
+
+def _reasons(by_view: Sequence[Findings]) -> str | None:
+    """Why views were not measured: `2 of 4 images not analysed: ...`; None when all were."""
+    counts = Counter((one.verdict, one.reason) for one in by_view if one.reason is not None)
+    if len(by_view) == 1:
+        return by_view[0].reason
+    parts = (
+        f"{count} of {len(by_view)} images {verdict.replace('_', ' ')}: {reason}"
+        for (verdict, reason), count in counts.items()
+    )
+    return "; ".join(parts) or None
 
 
 def _refused(

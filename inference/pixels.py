@@ -5,8 +5,8 @@ Rules:
 - Value = slope x stored + intercept of the slice itself (Modality LUT, PS3.3 C.11.1). CT without
   them, or with a Rescale Type that is not Hounsfield units, is refused; other modalities take 1
   and 0.
-- MONOCHROME1 is never inverted here: it is how to show a slice, not what its values mean. (It will
-  be for projection radiography, whose values have no unit and whose models were trained upright.)
+- MONOCHROME1 is never inverted here: it is how to show a slice, not what its values mean. (It is
+  in `brightness`, for planar images, whose values have no unit.)
 - Padding is what equals Pixel Padding Value, or lies between it and Pixel Padding Range Limit
   (PS3.3 C.7.5.1.1.2), and in CT whatever means -2000 HU or less, declared or not. It becomes
   -1024 HU in CT and 0 elsewhere. A declared padding that would mean tissue (above -900 HU and up
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.tag import Tag
 from pydicom.uid import UID, JPEGExtended12Bit
 
@@ -41,6 +42,7 @@ CT_TISSUE = (-900.0, 3071.0)  # HU
 HOUNSFIELD_TYPES = (None, "HU", "US", "HU_MOD")  # US: unspecified, what many scanners write
 LARGEST_RATIO = 10_000  # uncompressed to compressed bytes; an empty JPEG 2000 frame stays below
 MOST_VOXELS = 2**31
+EIGHT_BITS = 2**8
 
 PIXEL_DATA = Tag("PixelData")
 IMAGE_PIXEL = slice(Tag(0x00280000), Tag(0x00290000))  # group 0028: Image Pixel and Modality LUT
@@ -62,23 +64,31 @@ def check_size(frames: Sequence[Frame]) -> None:
         raise InputRefused(f"{voxels} voxels; at most {MOST_VOXELS} are read")
     per_dataset = {id(frame.dataset): frame for frame in frames}
     for frame in per_dataset.values():
-        _check_length(frame)
+        check_length(frame.dataset, frame.name)
 
 
-def _check_length(frame: Frame) -> None:
-    dataset = frame.dataset
+def check_length(dataset: Dataset, name: str) -> None:
+    """Refuse what the pixel data of one instance, which `name` calls so, cannot hold."""
     stated = int(number(dataset, "NumberOfFrames") or 1)
+    rows, columns = (int(number(dataset, side) or 0) for side in ("Rows", "Columns"))
     bits = number(dataset, "BitsAllocated") or 0
     if bits not in (8, 16, 32):
-        raise DecodeError(f"{frame.name}: {bits:.0f} bits allocated; 8, 16 and 32 are read")
-    wanted = stated * frame.rows * frame.columns * bits / 8
+        raise DecodeError(f"{name}: {bits:.0f} bits allocated; 8, 16 and 32 are read")
+    wanted = stated * rows * columns * _samples(dataset) * bits / 8
     length = _length(dataset)
     compressed = _decoder(dataset).is_encapsulated
     if wanted > length * (LARGEST_RATIO if compressed else 1):
         raise DecodeError(
-            f"{frame.name}: {stated} x {frame.rows} x {frame.columns} pixels of {bits:.0f} bits "
+            f"{name}: {stated} x {rows} x {columns} pixels of {bits:.0f} bits "
             f"cannot come from {length} bytes of pixel data"
         )
+
+
+def _samples(dataset: Dataset) -> int:
+    """Of each stored pixel; colour at half the width (PS3.3 C.7.6.3.1.2) makes two of three."""
+    if text(dataset, "PhotometricInterpretation") == "YBR_FULL_422":
+        return 2
+    return int(number(dataset, "SamplesPerPixel") or 1)
 
 
 def _length(dataset: Dataset) -> int:
@@ -126,6 +136,33 @@ def stored(dataset: Dataset, indices: Sequence[int]) -> Iterator[Stored]:
             yield array
     except UNREADABLE as error:
         raise DecodeError(_undecodable(decoder.UID)) from error
+
+
+def coloured(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    """These frames (from 0) of true colour in RGB, each (rows, columns, 3).
+
+    Raises DecodeError naming the transfer syntax when no library here can decode it.
+    """
+    decoder = _decoder(dataset)
+    try:
+        part = _image_pixel_module(dataset)
+        for index in indices:
+            array, described = decoder.as_array(part, index=index)
+            if described["photometric_interpretation"] != "RGB":
+                raise DecodeError(f"{described['photometric_interpretation']} is not turned to RGB")
+            yield array
+    except UNREADABLE as error:
+        raise DecodeError(_undecodable(decoder.UID)) from error
+
+
+def palette(dataset: Dataset, array: Stored) -> NDArray[np.uint8]:
+    """Stored pixels of PALETTE COLOR as RGB, (rows, columns, 3) of 8 bits (PS3.3 C.7.6.3.1.5)."""
+    try:
+        found = apply_color_lut(array, _image_pixel_module(dataset))[..., :3]
+    except UNREADABLE as error:
+        raise DecodeError("the palette cannot be read") from error
+    entries = found if found.dtype == np.uint8 or found.max() < EIGHT_BITS else found >> 8
+    return np.ascontiguousarray(entries.astype(np.uint8))
 
 
 def _image_pixel_module(dataset: Dataset) -> Dataset:
@@ -206,7 +243,7 @@ def _without_padding(frame: Frame, array: Stored, values: Values) -> Slice:
 
 
 def _padding(frame: Frame, array: Stored) -> Mask | None:
-    declared = padding_range(frame)
+    declared = padding_range(frame.dataset)
     if declared is None or padding_is_tissue(frame):
         return None
     low, high = declared
@@ -216,7 +253,7 @@ def _padding(frame: Frame, array: Stored) -> Mask | None:
 
 def padding_is_tissue(frame: Frame) -> bool:
     """Whether a CT declares as padding what would be tissue: then it is not believed."""
-    declared = padding_range(frame)
+    declared = padding_range(frame.dataset)
     if declared is None or not _is_ct(frame):
         return False
     slope, intercept = _rescale(frame)
@@ -224,16 +261,16 @@ def padding_is_tissue(frame: Frame) -> bool:
     return max(low, high) > CT_TISSUE[0] and min(low, high) <= CT_TISSUE[1]
 
 
-def padding_range(frame: Frame) -> tuple[int, int] | None:
+def padding_range(dataset: Dataset) -> tuple[int, int] | None:
     """The lowest and highest stored value that is padding, both included; None when undeclared."""
-    first = _pixel_value(frame.dataset, "PixelPaddingValue")
+    first = stored_value(dataset, "PixelPaddingValue")
     if first is None:
         return None
-    last = _pixel_value(frame.dataset, "PixelPaddingRangeLimit")
+    last = stored_value(dataset, "PixelPaddingRangeLimit")
     return (first, first) if last is None else (min(first, last), max(first, last))
 
 
-def _pixel_value(dataset: Dataset, keyword: str) -> int | None:
+def stored_value(dataset: Dataset, keyword: str) -> int | None:
     """A stored value whose VR (US or SS) may not match Pixel Representation, read as the pixels."""
     found = value(dataset, keyword)
     if not isinstance(found, int):

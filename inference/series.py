@@ -54,7 +54,7 @@ def choose(datasets: Sequence[Dataset]) -> Chosen:
 
     Raises InputRefused when nothing is left or no group is clearly the stack.
     """
-    _refuse_strangers(datasets)
+    refuse_strangers(datasets)
     frames: list[Frame] = []
     aside: list[SetAside] = []
     for dataset in datasets:
@@ -101,7 +101,8 @@ def _uid(dataset: Dataset) -> str:
 STRANGERS = (("PatientID", "patients"), ("StudyInstanceUID", "studies"))
 
 
-def _refuse_strangers(datasets: Sequence[Dataset]) -> None:
+def refuse_strangers(datasets: Sequence[Dataset]) -> None:
+    """Raise InputRefused when the instances name several patients or studies."""
     for keyword, what in STRANGERS:
         count = len({text(dataset, keyword) for dataset in datasets})
         if count > 1:

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from inference.description import Description
-from inference.findings import Findings, Image, SegmentDefinition
+from inference.findings import Findings, Image, PlanarImage, SegmentDefinition
 from inference.model_files import ModelFiles
 
 AXIAL_COSINE = 0.85  # a slice normal within 32 degrees of the patient's axis is still axial
@@ -43,8 +43,10 @@ class Requirements:
     max_spacing_mm: float | None = None  # the largest distance between neighbouring slices
     min_extent_mm: float = 0.0  # along the slice axis
 
-    def unmet(self, image: Image) -> str | None:
+    def unmet(self, image: Image | PlanarImage) -> str | None:
         """Why this image cannot be analysed, in words; None when it can."""
+        if isinstance(image, PlanarImage):
+            return self._modality(image.acquisition.modality)
         return next((reason for reason in self._reasons(image) if reason is not None), None)
 
     def _reasons(self, image: Image) -> tuple[str | None, ...]:
@@ -103,8 +105,11 @@ class Model(Protocol):
         """What it wants; `dimensions` decides what images it is given."""
         ...
 
-    def predict(self, image: Image) -> Findings:
-        """Look at one image; a refusal is an answer (`Verdict.NOT_ANALYSED`), not an exception."""
+    def predict(self, image: Any) -> Findings:
+        """Look at one `Image` or, of 2 dimensions, at one `PlanarImage`.
+
+        A refusal is an answer (`Verdict.NOT_ANALYSED`), not an exception.
+        """
         ...
 
 
