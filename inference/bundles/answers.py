@@ -1,0 +1,149 @@
+"""What a bundle's numbers mean, by its sidecar: masks on the image's grid, classes, values."""
+
+from collections.abc import Iterator
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.sr.coding import Code
+
+from inference import measurement
+from inference.bundles.grids import Values
+from inference.description import Description, Label
+from inference.errors import ModelError
+from inference.findings import (
+    Classification,
+    Findings,
+    Image,
+    Measurement,
+    PlanarImage,
+    Segment,
+    Verdict,
+)
+
+HALF = 0.5
+NO_UNIT = Code("1", "UCUM", "no units")
+CLASS = Code("CLASS", "99LOCAL", "Class of the image")
+
+Mask = NDArray[np.bool_]
+
+
+def segmentation(values: Values, image: Image | PlanarImage, description: Description) -> Findings:
+    """Segments of `values` (channel, x, y[, z]), which lie on the image's grid; none is empty."""
+    if description.overlapping:
+        masks = _channels(values, description)
+    else:
+        masks = _labels(_label_map(values), description)
+    segments = tuple(
+        Segment(definition=label.definition, mask=_placed(mask, image)) for label, mask in masks
+    )
+    measured = () if isinstance(image, PlanarImage) else tuple(map(measurement.volume, segments))
+    return Findings(
+        verdict=Verdict.MEASURED,
+        segments=segments,
+        measurements=measured,
+        limitations=(*description.limits, *_cut(segments, image)),
+    )
+
+
+def _channels(values: Values, description: Description) -> Iterator[tuple[Label, Mask]]:
+    for label in description.labels:
+        if label.value >= len(values):
+            raise ModelError(f"the model gave {len(values)} channels; a label has {label.value}")
+        channel = values[label.value]
+        threshold = HALF if label.threshold is None else label.threshold
+        mask = (channel >= threshold) & (channel > 0)
+        if mask.any():
+            yield label, mask
+
+
+def _label_map(values: Values) -> NDArray[np.int32]:
+    """Of one channel its values, of several the largest."""
+    if len(values) > 1:
+        return values.argmax(axis=0).astype(np.int32)
+    rounded = np.rint(values[0])
+    if not np.allclose(values[0], rounded, atol=HALF / 100):
+        raise ModelError("the model gave a label map whose values are not whole numbers")
+    return rounded.astype(np.int32)
+
+
+def _labels(values: NDArray[np.int32], description: Description) -> Iterator[tuple[Label, Mask]]:
+    if values.min(initial=0) < 0:
+        raise ModelError("the model gave a label map with values below 0")
+    present = np.bincount(values.ravel())
+    for label in description.labels:
+        if label.value < present.size and present[label.value]:
+            yield label, values == label.value
+
+
+def _placed(mask: Mask, image: Image | PlanarImage) -> hd.Volume:
+    """The mask in our axes: a volume, or an array (row, column)."""
+    turned = np.ascontiguousarray(mask.transpose())
+    return turned if isinstance(image, PlanarImage) else image.volume.with_array(turned)
+
+
+def _cut(segments: tuple[Segment, ...], image: Image | PlanarImage) -> tuple[str, ...]:
+    """A sentence for what reaches the first or last slice: its volume is of a part."""
+    if isinstance(image, PlanarImage):
+        return ()
+    reaching = [
+        segment.definition.label
+        for segment in segments
+        if segment.mask.array[0].any() or segment.mask.array[-1].any()
+    ]
+    if not reaching:
+        return ()
+    return (f"Reaches the end of the stack, so its volume may be of a part: {_list(reaching)}.",)
+
+
+SEVERAL = 5
+
+
+def _list(labels: list[str]) -> str:
+    more = f" and {len(labels) - SEVERAL} more" if len(labels) > SEVERAL else ""
+    return f"{', '.join(labels[:SEVERAL])}{more}"
+
+
+def classification(probabilities: Values, description: Description) -> Findings:
+    """Classes of `probabilities` (class,): the likeliest, or those above their thresholds."""
+    said = tuple(
+        Classification(
+            question=label.question or CLASS,
+            answer=label.definition.type,
+            probability=float(probabilities[label.value]),
+        )
+        for label in _chosen(probabilities, description)
+    )
+    return Findings(verdict=Verdict.MEASURED, classifications=said, limitations=description.limits)
+
+
+def _chosen(probabilities: Values, description: Description) -> Iterator[Label]:
+    _enough(probabilities, description)
+    likeliest = int(probabilities.argmax())
+    for label in description.labels:
+        probability = float(probabilities[label.value])
+        if label.threshold is not None or description.overlapping:
+            if probability >= (HALF if label.threshold is None else label.threshold):
+                yield label
+        elif label.value == likeliest:
+            yield label
+
+
+def regression(values: Values, description: Description) -> Findings:
+    """Numbers of `values` (output,), each with its unit."""
+    _enough(values, description)
+    measured = tuple(
+        Measurement(
+            name=label.definition.type,
+            value=float(values[label.value]),
+            unit=label.unit or NO_UNIT,
+        )
+        for label in description.labels
+    )
+    return Findings(verdict=Verdict.MEASURED, measurements=measured, limitations=description.limits)
+
+
+def _enough(values: Values, description: Description) -> None:
+    wanted = max((label.value for label in description.labels), default=0)
+    if wanted >= values.size:
+        raise ModelError(f"the model gave {values.size} numbers; a label has {wanted}")

@@ -1,0 +1,214 @@
+"""A bundle's configuration as a plain tree: from bytes, reduced to what is built, nothing run.
+
+Bundles write files, read lists of files and name devices; the node has the image in memory and
+decides where it computes. So the tree is edited before anything of it is built: what reads or
+writes files is taken out, devices become ours, and only what the four parts reach is kept.
+References are `@id` with `::` or `#` between levels, expressions begin with `$` (MONAI bundle
+specification).
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from inference.errors import ModelRefused
+
+Tree = dict[str, Any]
+
+NAMES = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
+METADATA = "configs/metadata.json"
+TARGET, DISABLED, IMPORTS, DEVICE = "_target_", "_disabled_", "imports", "device"
+REFERENCE = re.compile(r"[@%][#:]*(\w+)")
+CUDA = re.compile(r"""torch\.device\((['"])cuda(:\d+)?\1\)""")
+OTHER_FILE = re.compile(r"^%.*\.(json|ya?ml)\b")
+
+NETWORKS = ("network_def", "network")
+PREPROCESSINGS = ("preprocessing", "pre_transforms")
+INFERERS = ("inferer",)
+POSTPROCESSINGS = ("postprocessing", "post_transforms")
+
+ENDINGS = ("", "d", "D", "Dict")  # of one transform's names
+READERS = tuple(f"LoadImage{ending}" for ending in ENDINGS)
+WRITERS = tuple(
+    f"{name}{ending}" for name in ("SaveImage", "SaveClassification") for ending in ENDINGS
+)
+NO_LONGER_TAKEN = {"SwinUNETR": ("img_size",)}  # arguments that MONAI has dropped since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Under which names a configuration has the four things that are built."""
+
+    network: str
+    preprocessing: str
+    inferer: str
+    postprocessing: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All four."""
+        return (self.network, self.preprocessing, self.inferer, self.postprocessing)
+
+
+def parse(name: str, content: bytes) -> Tree:
+    """The tree in a configuration file; raises ModelRefused when there is none."""
+    try:
+        tree = json.loads(content) if name.endswith(".json") else yaml.safe_load(content)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ModelRefused(f"{name} is not readable: {type(error).__name__}") from error
+    if not isinstance(tree, dict):
+        raise ModelRefused(f"{name} is no table")
+    return tree
+
+
+def parts(tree: Mapping[str, Any]) -> Parts:
+    """Where the four parts are; raises ModelRefused that names the one which is missing."""
+    return Parts(
+        network=_first(tree, NETWORKS),
+        preprocessing=_first(tree, PREPROCESSINGS),
+        inferer=_first(tree, INFERERS),
+        postprocessing=_first(tree, POSTPROCESSINGS),
+    )
+
+
+def _first(tree: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    for name in names:
+        if name in tree:
+            return name
+    raise ModelRefused(f"its configuration has no {names[0]}")
+
+
+def reachable(tree: Mapping[str, Any], names: tuple[str, ...]) -> Tree:
+    """What the named items refer to, directly or not, and the imports that those words need."""
+    kept: Tree = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in tree and name not in kept:
+            kept[name] = deepcopy(tree[name])
+            texts = strings(tree[name])
+            waiting += [found for text in texts for found in REFERENCE.findall(text)]
+    imports = _needed(tree.get(IMPORTS, []), kept)
+    return {IMPORTS: imports, **kept} if imports else kept
+
+
+def _needed(statements: object, kept: Tree) -> list[str]:
+    words = {word for text in strings(kept) for word in re.findall(r"\w+", text)}
+    found = statements if isinstance(statements, list) else []
+    return [one for one in found if isinstance(one, str) and words & set(_bound(one))]
+
+
+def _bound(statement: str) -> Iterator[str]:
+    """The names that an import statement binds; a statement that is none raises ModelRefused."""
+    try:
+        body = ast.parse(statement.removeprefix("$").strip()).body
+    except SyntaxError as error:
+        raise ModelRefused("its configuration has an import that cannot be read") from error
+    for node in body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            raise ModelRefused("its configuration has an import that is none")
+        for alias in node.names:
+            yield (alias.asname or alias.name).split(".")[0]
+
+
+def strings(item: object) -> Iterator[str]:
+    """Every text in a tree, keys not."""
+    if isinstance(item, str):
+        yield item
+    elif isinstance(item, Mapping):
+        for value in item.values():
+            yield from strings(value)
+    elif isinstance(item, list | tuple):
+        for value in item:
+            yield from strings(value)
+
+
+def tables(item: object) -> Iterator[Mapping[str, Any]]:
+    """Every table in a tree, outer before inner, in order."""
+    if isinstance(item, Mapping):
+        yield item
+        for value in item.values():
+            yield from tables(value)
+    elif isinstance(item, list | tuple):
+        for value in item:
+            yield from tables(value)
+
+
+def targets(item: object) -> Iterator[str]:
+    """What a tree would build: every `_target_`, in order."""
+    for table in tables(item):
+        if isinstance(target := table.get(TARGET), str):
+            yield target
+
+
+def class_name(target: str) -> str:
+    """`LoadImaged` of `monai.transforms.LoadImaged`."""
+    return target.rpartition(".")[2]
+
+
+def overridden(tree: Mapping[str, Any], values: Mapping[str, Any]) -> Tree:
+    """The tree with some values replaced, each by its id (`inferer::roi_size`)."""
+    changed = deepcopy(dict(tree))
+    for name, value in values.items():
+        *way, last = re.split(r"::|#", name)
+        place: Any = changed
+        try:
+            for step in way:
+                place = place[int(step) if isinstance(place, list) else step]
+            place[int(last) if isinstance(place, list) else last] = deepcopy(value)
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise ModelRefused(f"options.override: the bundle has no {name}") from error
+    return changed
+
+
+def edited(tree: Mapping[str, Any]) -> Tree:
+    """The tree without what reads and writes files or chooses a device; `device` is still to set.
+
+    Raises ModelRefused when it refers to another configuration file.
+    """
+    changed: Tree = _edit(tree)
+    changed[DEVICE] = None
+    return changed
+
+
+def _edit(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        table = {key: _device(key, _edit(value)) for key, value in item.items()}
+        return _component(table) if isinstance(table.get(TARGET), str) else table
+    if isinstance(item, list | tuple):
+        return [_edit(value) for value in item]
+    if not isinstance(item, str):
+        return item
+    if OTHER_FILE.match(item):
+        raise ModelRefused("its configuration takes parts from another configuration file")
+    return CUDA.sub(f"@{DEVICE}", item)
+
+
+def _device(key: object, value: Any) -> Any:
+    chooses = key in (DEVICE, "sw_device") and isinstance(value, str)
+    return f"@{DEVICE}" if chooses and value != "cpu" else value
+
+
+def _component(table: Tree) -> Tree:
+    name = class_name(table[TARGET])
+    if name in READERS:
+        return _loaded(table)
+    if name in WRITERS:
+        return {TARGET: table[TARGET], DISABLED: True}
+    dropped = NO_LONGER_TAKEN.get(name, ())
+    return {key: value for key, value in table.items() if key not in dropped}
+
+
+def _loaded(table: Tree) -> Tree:
+    """What reading a file does beside reading: the channel first, if it was asked to."""
+    if table.get("ensure_channel_first") is not True:
+        return {TARGET: table[TARGET], DISABLED: True}
+    if "keys" in table:
+        return {TARGET: "EnsureChannelFirstd", "keys": table["keys"]}
+    return {TARGET: "EnsureChannelFirst"}

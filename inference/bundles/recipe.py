@@ -1,0 +1,206 @@
+"""The four parts of a bundle, built as its configuration says, its weights strictly loaded.
+
+Network, preprocessing, inferer and postprocessing stay separate: each is one step from an image
+with its affine to a result, and each may be replaced by something faster that does the same.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from inference.bundles import configuration
+from inference.bundles.configuration import DEVICE, Parts, Tree
+from inference.bundles.own_code import own_code, packages
+from inference.errors import ModelRefused
+from inference.model_files import ModelFiles
+
+PREDICTION = "pred"  # the key under which MONAI's evaluators keep what the network said
+CONTAINERS = ("model", "state_dict", "network", "model_state_dict")
+WRAPPED = "module."  # what DataParallel puts before every name
+
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A bundle, ready to run.
+
+    `preprocessing`: a sample (`image_key` -> MetaTensor) to a sample whose image is channel first;
+    `inferer`: a batch (1, channel, *space) and the network to logits (1, channel, *space) or
+    (1, class); `postprocessing`: the sample with `pred` (channel, *space) to the same, done.
+    """
+
+    network: torch.nn.Module
+    preprocessing: Callable[[Sample], Sample]
+    inferer: Callable[[torch.Tensor, torch.nn.Module], Any]
+    postprocessing: Callable[[Sample], Sample]
+    device: torch.device
+    image_key: str = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A configuration that may be built: reduced, allowed, edited."""
+
+    parts: Parts
+    tree: Tree
+    image_key: str
+
+
+def plan(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool) -> Plan:
+    """What would be built; raises ModelRefused when the bundle is incomplete or not allowed.
+
+    `options`: the sidecar's; `override` is a table of ids and values that replace the bundle's.
+    """
+    name = _configuration(files)
+    whole = configuration.parse(name, files.read(name))
+    whole = configuration.overridden(whole, options.get("override", {}))
+    parts = configuration.parts(whole)
+    tree = configuration.edited(configuration.reachable(whole, parts.names))
+    if not trusted:
+        _refuse_own_code(files, tree)
+        _check(tree, parts)
+    key = whole.get("image_key", "image")
+    return Plan(
+        parts=parts,
+        tree=tree,
+        image_key=key if isinstance(key, str) and key.isidentifier() else "image",
+    )
+
+
+def _check(tree: Tree, parts: Parts) -> None:
+    """The policy on all that is built, each part under the name that today's bundles give it."""
+    from inference.bundles import policy
+
+    policy.check({**tree, **{role: tree[name] for role, name in parts.by_role.items()}})
+
+
+def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, device: str) -> Recipe:
+    """The bundle on a device; raises ModelRefused with the line that says what it needs or lacks.
+
+    `options`: `weights` names the file with the state dict; see `plan` for the rest.
+    """
+    planned = plan(files, options, trusted=trusted)
+    with (
+        warnings.catch_warnings(action="ignore"),  # a bundle's own, of the year it was written
+        own_code(files, trusted=trusted),
+    ):
+        built = _built(planned, torch.device(device))
+    network = built[planned.parts.network]
+    _load(network, files, str(options.get("weights", "models/model.pt")))
+    return Recipe(
+        network=network.to(device).eval(),
+        preprocessing=built[planned.parts.preprocessing],
+        inferer=built[planned.parts.inferer],
+        postprocessing=built[planned.parts.postprocessing],
+        device=torch.device(device),
+        image_key=planned.image_key,
+    )
+
+
+def _configuration(files: ModelFiles) -> str:
+    for name in configuration.NAMES:
+        if name in files.digests:
+            return name
+    raise ModelRefused(f"{files.path.name}: no configs/inference.json or .yaml")
+
+
+def _refuse_own_code(files: ModelFiles, tree: Tree) -> None:
+    words = {word.partition(".")[0] for word in configuration.targets(tree)}
+    words |= {name for text in tree.get(configuration.IMPORTS, []) for name in text.split()}
+    words = {word.partition(".")[0] for word in words}
+    if used := sorted(words & packages(files)):
+        raise ModelRefused(
+            f"{files.path.name}: runs code of its own ({', '.join(used)}); it needs trust: "
+            "hounsfield models CONFIG --trust NAME"
+        )
+
+
+def _built(planned: Plan, device: torch.device) -> dict[str, Any]:
+    from monai.bundle.config_parser import ConfigParser
+
+    parser = ConfigParser(planned.tree)
+    parser[DEVICE] = device
+    built = {}
+    for name in planned.parts.names:
+        try:
+            built[name] = parser.get_parsed_content(name)
+        except MemoryError:
+            raise
+        except Exception as error:  # (whatever a configuration meets that was made elsewhere)
+            raise ModelRefused(f"its {name} cannot be built: {_reason(error)}") from error
+    return built
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause in one line: a package that is missing by its name."""
+    chain = list(_causes(error))
+    for one in chain:
+        if isinstance(one, ModuleNotFoundError) and one.name:
+            return f"the package {one.name} is not installed"
+    deepest = chain[-1]
+    text = str(deepest).strip().splitlines()
+    return f"{type(deepest).__name__}: {text[0][:200] if text else 'no words'}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _load(network: torch.nn.Module, files: ModelFiles, name: str) -> None:
+    """Every parameter of the network from the file; raises ModelRefused unless all fit."""
+    if name not in files.digests:
+        raise ModelRefused(f"{files.path.name}: the weights {name} are missing: put them there")
+    try:
+        network.load_state_dict(state_dict(files.weights(name)), strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        line = str(error).strip().splitlines()
+        detail = line[1].strip() if len(line) > 1 else type(error).__name__
+        raise ModelRefused(
+            f"{files.path.name}: {name} does not fit the network: {detail[:200]}"
+        ) from error
+
+
+def state_dict(saved: Any) -> dict[str, torch.Tensor]:
+    """The parameters in what was saved: bare, or under a name, or as a wrapped network's."""
+    for key in CONTAINERS:
+        if isinstance(saved, Mapping) and isinstance(saved.get(key), Mapping):
+            saved = saved[key]
+    if not isinstance(saved, Mapping):
+        raise TypeError("no state dict")
+    wrapped = saved and all(str(key).startswith(WRAPPED) for key in saved)
+    return {str(key).removeprefix(WRAPPED) if wrapped else key: saved[key] for key in saved}
+
+
+def prepared(recipe: Recipe, image: Any) -> Sample:
+    """The sample after preprocessing; `image`: MetaTensor as a file reader would give it."""
+    return recipe.preprocessing({recipe.image_key: image})
+
+
+def predicted(recipe: Recipe, sample: Sample) -> torch.Tensor:
+    """What the network says: (channel, *space) or (class,), on the CPU, as float32."""
+    batch = torch.as_tensor(sample[recipe.image_key]).as_subclass(torch.Tensor)[None]
+    with torch.inference_mode():
+        answer = recipe.inferer(batch.to(recipe.device), recipe.network)
+    while isinstance(answer, list | tuple):  # deep supervision: the full resolution is the first
+        answer = answer[0]
+    return torch.as_tensor(answer)[0].float().cpu()
+
+
+def finished(recipe: Recipe, sample: Sample, logits: torch.Tensor) -> Any:
+    """The result after postprocessing, a MetaTensor (channel, *space) with its affine.
+
+    Inverting transforms need the history of the image on the prediction, or do nothing.
+    """
+    from monai.data.meta_tensor import MetaTensor
+
+    image = sample[recipe.image_key]
+    said = MetaTensor(
+        logits, meta=dict(image.meta), applied_operations=list(image.applied_operations)
+    )
+    return recipe.postprocessing({**sample, PREDICTION: said})[PREDICTION]

@@ -1,0 +1,108 @@
+"""MONAI bundles: a folder with configs/inference.json or .yaml and weights, run as it is."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from inference.bundles import answers, grids, proposal, recipe
+from inference.bundles.grids import Values
+from inference.bundles.recipe import Recipe, Sample
+from inference.description import Description, Task
+from inference.errors import ModelRefused
+from inference.findings import Findings, Image, PlanarImage, Verdict
+from inference.models import Artifact, Requirements
+
+VERSION = "1.0.0"
+
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+WRONG_SIZE = ("must match", "size mismatch", "smaller than kernel", "Expected more than 1 value")
+ANSWERED = (Task.SEGMENTATION, Task.CLASSIFICATION, Task.REGRESSION)
+
+
+def propose(path: Path) -> Mapping[str, Any] | None:
+    """See `proposal.propose`."""
+    return proposal.propose(path)
+
+
+def load(settings: Mapping[str, object], artifact: Artifact) -> "BundleModel":  # noqa: ARG001
+    """The bundle with its weights, on the GPU where there is one; raises ModelRefused."""
+    description = artifact.description
+    if description.task not in ANSWERED:
+        raise ModelRefused(f"bundles that answer with {description.task} are not run yet")
+    activation = description.options.get("activation", "none")
+    if activation not in ACTIVATIONS:
+        raise ModelRefused(f"options.activation is none of {', '.join(ACTIVATIONS)}")
+    built = recipe.build(
+        artifact.files,
+        description.options,
+        trusted=artifact.trusted,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    return BundleModel(recipe=built, description=description, requirements=artifact.requirements)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleModel:
+    """A bundle that was built."""
+
+    recipe: Recipe
+    description: Description
+    requirements: Requirements
+
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the bundle says of one image."""
+        unmet = _unmet(self.requirements, image)
+        if unmet is not None:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        with warnings.catch_warnings(action="ignore"):  # a bundle's own, of the year it was written
+            sample = recipe.prepared(self.recipe, grids.tensor(image, self.description.roles))
+            try:
+                logits = recipe.predicted(self.recipe, sample)
+            except RuntimeError as error:
+                return _not_taken(error, sample[self.recipe.image_key])
+            return self._answer(image, sample, logits)
+
+    def _answer(self, image: Image | PlanarImage, sample: Sample, logits: torch.Tensor) -> Findings:
+        if self.description.task is Task.SEGMENTATION:
+            result = recipe.finished(self.recipe, sample, logits)
+            seen = sample[self.recipe.image_key]
+            values = grids.on_grid(result, grids.of_image(image), seen=seen)
+            return answers.segmentation(values, image, self.description)
+        numbers = _activated(logits, self.description.options.get("activation", "none"))
+        if self.description.task is Task.CLASSIFICATION:
+            return answers.classification(numbers, self.description)
+        return answers.regression(numbers, self.description)
+
+
+def _unmet(requirements: Requirements, image: Image | PlanarImage) -> str | None:
+    if isinstance(image, Image):
+        return requirements.unmet(image)
+    modality = image.acquisition.modality
+    if modality in requirements.modalities:
+        return None
+    wanted = " or ".join(requirements.modalities)
+    return f"not a {wanted} image but {modality or 'of no stated modality'}"
+
+
+def _not_taken(error: RuntimeError, seen: torch.Tensor) -> Findings:
+    """The refusal of a network that takes images of some sizes only; any other error goes on."""
+    if not any(words in str(error) for words in WRONG_SIZE):
+        raise error
+    size = " x ".join(str(length) for length in seen.shape[1:])
+    reason = f"the network takes no image of {size} voxels"
+    return Findings(verdict=Verdict.NOT_ANALYSED, reason=reason)
+
+
+def _activated(logits: torch.Tensor, activation: str) -> Values:
+    """Probabilities, or the numbers as they are: (output,)."""
+    flat = logits.reshape(-1)
+    if activation == "softmax":
+        flat = torch.softmax(flat, dim=0)
+    elif activation == "sigmoid":
+        flat = torch.sigmoid(flat)
+    return np.asarray(flat.numpy(), np.float32)
