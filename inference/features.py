@@ -64,7 +64,7 @@ def vectors(
         "edges": view.edges,
         "texture": _texture(view, segments),
         "shape": _shape(view.body, segments, findings.measurements),
-        "header": _header(header_text),
+        "header": words(header_text),
     }
     return tuple(
         FeatureVector(kind=kind, version=VERSION, values=values.astype(np.float32))
@@ -76,7 +76,7 @@ def look(image: Image) -> View:
     """What does not depend on what is found in the image."""
     upright = image.volume.to_patient_orientation("HPL")
     is_ct = image.acquisition.modality == "CT"
-    limits = CT_RANGE if is_ct else _percentiles(upright.array)
+    limits = CT_RANGE if is_ct else percentiles(upright.array)
     grid = _blocks(upright)
     coarse = _resampled(pool(upright.array, grid, limits=limits), grid)
     grey = (coarse - limits[0]) / max(limits[1] - limits[0], 1e-6)
@@ -92,7 +92,8 @@ def _blocks(volume: hd.Volume) -> Blocks:
     return blocks((slices, rows, columns), spacing, cell_mm=CELL_MM)
 
 
-def _percentiles(values: NDArray[np.generic]) -> tuple[float, float]:
+def percentiles(values: NDArray[np.generic]) -> tuple[float, float]:
+    """The 1st and the 99th, never the same, of about a million of the values."""
     step = max(1, values.size // 1_000_000)
     low, high = np.percentile(values.ravel()[::step].astype(np.float32), (1, 99))
     return float(low), float(max(high, low + 1e-6))
@@ -139,10 +140,11 @@ LEVELS = 4
 def _intensity(grey: Densities, body: Mask) -> Values:
     """Square roots of smoothed histograms (Hellinger): (1 + LEVELS) x BINS."""
     levels = zip(np.array_split(grey, LEVELS), np.array_split(body, LEVELS), strict=True)
-    return np.concatenate([_histogram(part[inside]) for part, inside in [(grey, body), *levels]])
+    return np.concatenate([histogram(part[inside]) for part, inside in [(grey, body), *levels]])
 
 
-def _histogram(values: Values) -> Values:
+def histogram(values: Values) -> Values:
+    """The square roots of the smoothed shares of BINS grey levels from 0 to 1."""
     counts = np.histogram(values, bins=BINS, range=(0.0, 1.0))[0].astype(np.float64)
     smooth = ndimage.gaussian_filter1d(counts, 1.0, mode="nearest")
     roots: Values = np.sqrt(smooth / max(smooth.sum(), 1.0)).astype(np.float32)
@@ -161,9 +163,7 @@ def _edges(grey: Densities, body: Mask) -> Values:
     A mean projection of the body shows what a radiograph shows; a maximum would hide the lungs.
     """
     box = ndimage.find_objects(body.astype(np.uint8))[0]
-    return np.concatenate(
-        [_gradients(_projection(grey[box], body[box], axis)) for axis in range(3)]
-    )
+    return np.concatenate([gradients(_projection(grey[box], body[box], axis)) for axis in range(3)])
 
 
 def _projection(grey: Densities, body: Mask, axis: int) -> Values:
@@ -172,7 +172,8 @@ def _projection(grey: Densities, body: Mask, axis: int) -> Values:
     return mean
 
 
-def _gradients(plane: Values) -> Values:
+def gradients(plane: Values) -> Values:
+    """Histograms of oriented gradients of a picture (rows, columns), length 1."""
     zoom = [PROJECTION / size for size in plane.shape]
     square = ndimage.zoom(plane, zoom, order=1, mode="nearest", grid_mode=True)
     values = hog(
@@ -198,11 +199,11 @@ def _texture(view: View, segments: Sequence[Mask]) -> Values:
         region |= mask
     region = region if region.any() else view.body
     levels = np.minimum((view.grey * GREYS).astype(np.intp), GREYS - 1)
-    features = [_haralick(_pairs(levels, region, step)) for step in DIRECTIONS]
+    features = [haralick(pairs(levels, region, step)) for step in DIRECTIONS]
     return np.concatenate(features).astype(np.float32)
 
 
-def _pairs(levels: NDArray[np.intp], region: Mask, step: Sequence[int]) -> NDArray[np.float64]:
+def pairs(levels: NDArray[np.intp], region: Mask, step: Sequence[int]) -> NDArray[np.float64]:
     """The symmetric, normalised co-occurrence matrix of neighbours that both lie in the region."""
     here = tuple(slice(0, size - move) for size, move in zip(levels.shape, step, strict=True))
     there = tuple(slice(move, size) for size, move in zip(levels.shape, step, strict=True))
@@ -214,7 +215,7 @@ def _pairs(levels: NDArray[np.intp], region: Mask, step: Sequence[int]) -> NDArr
     return matrix
 
 
-def _haralick(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def haralick(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """HARALICK of one matrix, each scaled to about 0..1."""
     i, j = np.indices(matrix.shape)
     mean = float((i * matrix).sum())
@@ -279,7 +280,7 @@ HEADER_SLOTS = 256
 GRAM = 3
 
 
-def _header(text: str) -> Values:
+def words(text: str) -> Values:
     """Three-letter pieces of the words, hashed and counted; length 1, or 0 for no text."""
     counts = np.zeros(HEADER_SLOTS)
     for word in re.findall(r"\w+", text.lower()):
@@ -305,7 +306,7 @@ def explain(kind: str, a: Values, b: Values) -> str:
     return reasons[kind](a, b)
 
 
-def _overlap(a: Values, b: Values) -> float:
+def overlap(a: Values, b: Values) -> float:
     """The cosine of two vectors that are not negative, 0 to 1."""
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.dot(a, b)) / lengths if lengths else 0.0
@@ -313,7 +314,7 @@ def _overlap(a: Values, b: Values) -> float:
 
 def _explain_intensity(a: Values, b: Values) -> str:
     places = ("whole", "lowest quarter", "second quarter", "third quarter", "highest quarter")
-    shares = [_overlap(x, y) for x, y in zip(a.reshape(-1, BINS), b.reshape(-1, BINS), strict=True)]
+    shares = [overlap(x, y) for x, y in zip(a.reshape(-1, BINS), b.reshape(-1, BINS), strict=True)]
     worst = int(np.argmin(shares[1:])) + 1
     return (
         f"densities overlap by {shares[0]:.0%}, least in the {places[worst]} ({shares[worst]:.0%})"
@@ -323,7 +324,7 @@ def _explain_intensity(a: Values, b: Values) -> str:
 def _explain_edges(a: Values, b: Values) -> str:
     names = ("from above", "from the front", "from the side")
     parts = [
-        f"{name} {_overlap(x, y):.0%}"
+        f"{name} {overlap(x, y):.0%}"
         for name, x, y in zip(names, np.split(a, 3), np.split(b, 3), strict=True)
     ]
     return f"outlines agree seen {', '.join(parts)}"
@@ -351,4 +352,4 @@ def _explain_shape(a: Values, b: Values) -> str:
 
 
 def _explain_header(a: Values, b: Values) -> str:
-    return f"the header's words agree by {_overlap(a, b):.0%}"
+    return f"the header's words agree by {overlap(a, b):.0%}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from inference import attributes, features, fusion, planar, volume
+from inference import attributes, features, fusion, planar, view_features, volume
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
 from inference.features import FeatureVector, Mask, View
@@ -96,6 +96,12 @@ def describe(
     which need not wait for each other or for the result objects.
     """
     return features.vectors(view, segments, findings, header_text(stack.headers))
+
+
+def describe_views(views: Views) -> tuple[FeatureVector, ...]:
+    """The feature vectors of the planar images of a series, whatever was found in them."""
+    images = [view.image for view in views.views]
+    return view_features.vectors(images, header_text(views.headers))
 
 
 def header_text(headers: Sequence[Dataset]) -> str:

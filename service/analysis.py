@@ -18,7 +18,7 @@ from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.errors import InferenceError
 from inference.features import Mask, View
-from inference.findings import Findings, Image
+from inference.findings import Findings, Image, PlanarImage
 from inference.model_files import ModelFiles
 from inference.models import Artifact, FileModelModule, Model, ModelModule, Requirements
 from inference.pipeline import Analysis, Companions
@@ -148,9 +148,13 @@ class _Watched:
         """The model's."""
         return self._model.requirements
 
-    def predict(self, image: Image) -> Findings:
-        """What the model says."""
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the model says; of planar images it is asked once for each."""
         began = time.monotonic()
+        if isinstance(image, PlanarImage):
+            findings = self._model.predict(image)
+            self._asked = (self._asked[0] if self._asked else began, time.monotonic())
+            return findings
         self._view = self._beside.submit(features.look, image)
         findings = self._model.predict(image)
         self._asked = (began, time.monotonic())
@@ -159,6 +163,8 @@ class _Watched:
 
     def describe(self, analysis: Analysis) -> tuple[features.FeatureVector, ...]:
         """The feature vectors; none of an image that the model did not see."""
+        if analysis.views is not None and self._asked is not None:
+            return pipeline.describe_views(analysis.views)
         if analysis.stack is None or self._view is None or self._outlines is None:
             return ()
         return pipeline.describe(

@@ -26,7 +26,7 @@ Matrix = NDArray[np.float32]
 Likeness = Callable[[Row, Matrix], NDArray[np.float32]]
 """A query (dimensions,) and candidates (n, dimensions) -> n likenesses from 0 to 1."""
 Explain = Callable[[str, Row, Row], str]
-"""A kind and two of its vectors -> what tells them apart, in words (inference/features.py)."""
+"""A kind and two of its vectors -> what tells them apart, in words (inference/view_features.py)."""
 
 OTHER_MODALITY = 0.5  # factor of a score across modalities: their grey values mean other things
 TINY = 1e-12
@@ -71,8 +71,11 @@ ASPECTS: Mapping[str, Aspect] = {
     "texture": Aspect(words="texture", weight=0.2, likeness=agreement),
     "shape": Aspect(words="shape and measurements", weight=0.25, likeness=agreement),
     "header": Aspect(words="description", weight=0.1, likeness=cosine),
+    "view_intensity": Aspect(words="brightness and colours", weight=0.3, likeness=cosine),
+    "view_edges": Aspect(words="outlines", weight=0.4, likeness=cosine),
+    "view_texture": Aspect(words="texture", weight=0.2, likeness=agreement),
 }
-"""The kinds of inference/features.py."""
+"""The kinds of inference/features.py and inference/view_features.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +234,7 @@ def print_similar(
         queries = _queries(configuration, vectors, study=study, series=series, path=path)
         kinds = {(v.kind, v.version) for query in queries for v in query.vectors}
         corpora = {kind: Corpus(*vectors.matrix(*kind)) for kind in kinds}
-    from inference.features import explain  # loads scikit-image: only when asked for
+    from inference.view_features import explain  # loads scikit-image: only when asked for
 
     found = neighbours(queries, corpora, count=count, explain=explain)
     if as_json:
