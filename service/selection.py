@@ -14,6 +14,10 @@ from service.sidecar import Role
 from storage.records import SeriesArrival, SeriesState
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4, its multi-frame forms
+PLANAR = 2  # dimensions
+IMAGES = "1.2.840.10008.5.1.4.1.1."
+SLICES = tuple(f"{IMAGES}{leaf}." for leaf in ("2", "4", "128", "130"))  # CT, MR, PET and below
+FOR_PROCESSING = tuple(f"{IMAGES}1.{leaf}." for leaf in ("1.1", "2.1", "3.1"))  # DX, MG, IO
 NO_IMAGES = frozenset(
     {"SR", "KO", "PR", "SEG", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "FID", "AU", "ECG", "DOC"}
 )
@@ -24,9 +28,13 @@ FAR = float("inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a model declares that it wants, as far as a header can answer it."""
+    """What a model declares that it wants, as far as a header can answer it.
+
+    `planar`: radiographs, ultrasound and photographs, of which the rest is not asked.
+    """
 
     modalities: tuple[str, ...] = ()
+    planar: bool = False
     axial: bool = False
     min_slices: int = 1
     max_spacing_mm: float | None = None
@@ -51,10 +59,13 @@ Candidate = tuple[SeriesArrival, str | None]
 
 def wanted(requirements: Mapping[str, object]) -> Wanted:
     """A model's declared requirements, without those that only its images can answer."""
-    modalities, spacing = requirements.get("modalities", ()), requirements.get("max_spacing_mm")
+    named, spacing = requirements.get("modalities", ()), requirements.get("max_spacing_mm")
     slices = requirements.get("min_slices", 1)
+    modalities = tuple(map(str, named)) if isinstance(named, tuple | list) else ()
+    if requirements.get("dimensions") == PLANAR:
+        return Wanted(modalities=modalities, planar=True)
     return Wanted(
-        modalities=modalities if isinstance(modalities, tuple) else (),
+        modalities=modalities,
         axial=requirements.get("axial") is True,
         min_slices=slices if isinstance(slices, int) else 1,
         max_spacing_mm=float(spacing) if isinstance(spacing, int | float) else None,
@@ -161,6 +172,8 @@ def unusable(arrival: SeriesArrival, *, wants: Wanted, minimum: int) -> str | No
 
 def fault(arrival: SeriesArrival, *, wants: Wanted) -> tuple[int, str]:
     """How serious a fault of a series is for a model (0: none), and its words."""
+    if wants.planar:
+        return _fault_of_pictures(arrival)
     distance = attributes.slice_distance(arrival)
     if wants.axial and attributes.axial(arrival) is False:
         return 3, "slices that are not axial"
@@ -172,16 +185,35 @@ def fault(arrival: SeriesArrival, *, wants: Wanted) -> tuple[int, str]:
     return 0, "no fault"
 
 
+def _fault_of_pictures(arrival: SeriesArrival) -> tuple[int, str]:
+    """Radiographs are mostly derived from what the detector gave: that is no fault of theirs."""
+    if _below(arrival, f"{SECONDARY_CAPTURE}."):
+        return 2, "secondary captures"
+    if _below(arrival, FOR_PROCESSING):
+        return 1, "images for processing, not for presentation"
+    return 0, "no fault"
+
+
+def _below(arrival: SeriesArrival, prefixes: str | tuple[str, ...]) -> bool:
+    """Whether the SOP class is one of those, each of which ends with a point, or below it."""
+    return f"{attributes.text(arrival, 'SOPClassUID') or ''}.".startswith(prefixes)
+
+
 def _wrong_objects(arrival: SeriesArrival, wants: Wanted) -> str | None:
-    kinds = {value.upper() for value in attributes.values(arrival, "ImageType")}
-    sop_class = attributes.text(arrival, "SOPClassUID") or ""
     if arrival.modality in NO_IMAGES:
         return f"no images but {arrival.modality} objects"
     if wants.modalities and arrival.modality not in wants.modalities:
         return f"{arrival.modality or 'no stated modality'}, not {' or '.join(wants.modalities)}"
+    if wants.planar:
+        return "slices, not planar images" if _below(arrival, SLICES) else None
+    return _no_slices(arrival)
+
+
+def _no_slices(arrival: SeriesArrival) -> str | None:
+    kinds = {value.upper() for value in attributes.values(arrival, "ImageType")}
     if "LOCALIZER" in kinds:
         return "a localizer"
-    if f"{sop_class}.".startswith(f"{SECONDARY_CAPTURE}."):
+    if _below(arrival, f"{SECONDARY_CAPTURE}."):
         return "secondary captures"
     if "SCREEN SAVE" in kinds or _coloured(arrival):
         return "pictures of a screen"
