@@ -1,8 +1,8 @@
 """What a bundle's numbers mean, by its sidecar: masks on the image's grid, classes, values."""
 
 from collections.abc import Iterator
+from typing import Any
 
-import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
@@ -60,11 +60,11 @@ def _channels(values: Values, description: Description) -> Iterator[tuple[Label,
 def _label_map(values: Values) -> NDArray[np.int32]:
     """Of one channel its values, of several the largest."""
     if len(values) > 1:
-        return values.argmax(axis=0).astype(np.int32)
+        return np.asarray(values.argmax(axis=0), np.int32)
     rounded = np.rint(values[0])
     if not np.allclose(values[0], rounded, atol=HALF / 100):
         raise ModelError("the model gave a label map whose values are not whole numbers")
-    return rounded.astype(np.int32)
+    return np.asarray(rounded, np.int32)
 
 
 def _labels(values: NDArray[np.int32], description: Description) -> Iterator[tuple[Label, Mask]]:
@@ -76,7 +76,7 @@ def _labels(values: NDArray[np.int32], description: Description) -> Iterator[tup
             yield label, values == label.value
 
 
-def _placed(mask: Mask, image: Image | PlanarImage) -> hd.Volume:
+def _placed(mask: Mask, image: Image | PlanarImage) -> Any:
     """The mask in our axes: a volume, or an array (row, column)."""
     turned = np.ascontiguousarray(mask.transpose())
     return turned if isinstance(image, PlanarImage) else image.volume.with_array(turned)

@@ -72,10 +72,9 @@ def plan(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool) -> Pla
 
 
 def _check(tree: Tree, parts: Parts) -> None:
-    """The policy on all that is built, each part under the name that today's bundles give it."""
-    from inference.bundles import policy
+    from inference.bundles import policy  # imports MONAI: seconds that a proposal does not need
 
-    policy.check({**tree, **{role: tree[name] for role, name in parts.by_role.items()}})
+    policy.check(tree, parts.names)
 
 
 def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, device: str) -> Recipe:

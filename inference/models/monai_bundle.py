@@ -56,7 +56,7 @@ class BundleModel:
 
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What the bundle says of one image."""
-        unmet = _unmet(self.requirements, image)
+        unmet = self.requirements.unmet(image)
         if unmet is not None:
             return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
         with warnings.catch_warnings(action="ignore"):  # a bundle's own, of the year it was written
@@ -77,16 +77,6 @@ class BundleModel:
         if self.description.task is Task.CLASSIFICATION:
             return answers.classification(numbers, self.description)
         return answers.regression(numbers, self.description)
-
-
-def _unmet(requirements: Requirements, image: Image | PlanarImage) -> str | None:
-    if isinstance(image, Image):
-        return requirements.unmet(image)
-    modality = image.acquisition.modality
-    if modality in requirements.modalities:
-        return None
-    wanted = " or ".join(requirements.modalities)
-    return f"not a {wanted} image but {modality or 'of no stated modality'}"
 
 
 def _not_taken(error: RuntimeError, seen: torch.Tensor) -> Findings:
