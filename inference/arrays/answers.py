@@ -1,0 +1,65 @@
+"""From a network's vector of outputs to coded answers and numbers."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from inference.arrays.options import Output
+from inference.arrays.segmentation import OWN_RULE, activated, channel
+from inference.description import Description, Label
+from inference.errors import ModelRefused
+from inference.findings import Classification, Measurement
+
+
+def classifications(
+    outputs: Tensor, description: Description, output: Output
+) -> Iterator[Classification]:
+    """Of several classes the most probable, or each that is probable enough when they overlap."""
+    probabilities = activated(outputs, output)
+    found = [
+        (label, float(channel(probabilities, label)), label.threshold)
+        for label in description.labels
+    ]
+    if not description.overlapping:
+        found = [max(found, key=lambda one: one[1])]
+    for label, probability, threshold in found:
+        least = OWN_RULE if threshold is None and description.overlapping else threshold
+        if least is None or probability >= least:
+            yield classification(label, None if output.activation == "none" else probability)
+
+
+def classification(label: Label, probability: float | None) -> Classification:
+    """A label as an answer to its question; raises ModelRefused without a question."""
+    if label.question is None:
+        raise ModelRefused(f"labels: {label.definition.label}: question is missing")
+    return Classification(
+        question=label.question, answer=label.definition.type, probability=probability
+    )
+
+
+def measurements(
+    outputs: Tensor, description: Description, output: Output
+) -> Iterator[Measurement]:
+    """Each label's number with its unit, and its interval where the options name one."""
+    numbers = outputs * output.multiply + output.add
+    for label in description.labels:
+        ends = output.intervals.get(label.definition.label)
+        interval = None if ends is None else (_output(numbers, ends[0]), _output(numbers, ends[1]))
+        yield measurement(label, float(channel(numbers, label)), interval)
+
+
+def measurement(
+    label: Label, value: float, interval: tuple[float, float] | None = None
+) -> Measurement:
+    """A label as a number of the whole image; raises ModelRefused without a unit."""
+    if label.unit is None:
+        raise ModelRefused(f"labels: {label.definition.label}: unit is missing")
+    return Measurement(name=label.definition.type, value=value, unit=label.unit, interval=interval)
+
+
+def _output(numbers: Tensor, index: int) -> float:
+    if index >= numbers.shape[0]:
+        raise ModelRefused(
+            f"options.output.intervals: the network gives {numbers.shape[0]} outputs, no {index}"
+        )
+    return float(numbers[index])

@@ -1,0 +1,267 @@
+"""What a sidecar's `[options]` say of a bare network: checked whole, every default written out.
+
+`DEFAULTS` are the tables that `--add` writes. A key or value that is not allowed is a ModelRefused
+that names it and what is allowed. Lists of numbers follow the axes of the array that the network
+sees; an empty list is "not so".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference.arrays.rules import RULES, TEXT, Rule
+from inference.description import Description, Task
+from inference.errors import ModelRefused
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locate:
+    """A first, coarse network that says where to look.
+
+    `size`: voxels that the whole image is resampled to; `channel`: of its output, a probability
+    from `threshold` on; the box of its largest component, without the outer planes of which no more
+    than the fraction `filled` belongs to it, grows by `margin` times its size on each side.
+    """
+
+    file: str
+    size: tuple[int, ...]
+    channel: int = 1
+    threshold: float = 0.5
+    margin: float = 0.1
+    filled: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """From the image's grid and values to those of the network, in this order.
+
+    `orientation`: "source", or three letters as in "RAS", towards which each index grows; oblique
+    stacks are turned to the nearest, never resampled. `spacing` (mm) or `size` (voxels): of the
+    grid that the network sees; field of view kept. `clip`: values; `clip_percentiles`: of the whole
+    image. `scale`: "unit" (clipped range to 0..1, or the image's own range), "zscore" (mean 0,
+    deviation 1), "zscore_nonzero" (of what is not 0, the rest stays 0). Then times `multiply` plus
+    `add`, one number or one a channel. `channels`: 3 repeats grey, 1 is the luma of colour.
+    `multiple`: padded with `pad_value` at the end of each axis to a multiple of so many voxels.
+    `slicewise`: a network for images is given each plane along the first axis.
+    """
+
+    orientation: str = "source"
+    spacing: Numbers = ()
+    size: tuple[int, ...] = ()
+    interpolation: str = "linear"
+    clip: Numbers = ()
+    clip_percentiles: Numbers = ()
+    scale: str = "none"
+    multiply: Numbers = (1.0,)
+    add: Numbers = (0.0,)
+    channels: int = 1
+    multiple: int = 1
+    pad_value: float = 0.0
+    slicewise: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A sliding window: `size` in voxels of the network's grid; empty: all at once."""
+
+    size: tuple[int, ...] = ()
+    overlap: float = 0.5
+    weight: str = "gaussian"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """From what the network returns to an answer.
+
+    `take`: index or name of the output that is meant, of several. `form`: "channels" or "label_map"
+    (segmentation). `temperature`: the channels are divided by it before the `activation`.
+    `components`: "largest" keeps the largest of each label; `fill_holes`: enclosed ones. A number
+    is times `multiply` plus `add`; `intervals`: name of a label -> the outputs that are the lower
+    and the upper end of its 95 % prediction interval.
+    """
+
+    take: int | str = 0
+    form: str = "channels"
+    activation: str = "none"
+    temperature: float = 1.0
+    components: str = "all"
+    fill_holes: bool = False
+    multiply: float = 1.0
+    add: float = 0.0
+    intervals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The whole of `[options]`. `file`: the network's, in a folder; empty for a single file."""
+
+    file: str = ""
+    input: Input = Input()
+    window: Window = Window()
+    output: Output = Output()
+    locate: Locate | None = None
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "input": {
+        "orientation": "source",
+        "spacing": [],
+        "size": [],
+        "interpolation": "linear",
+        "clip": [],
+        "clip_percentiles": [],
+        "scale": "none",
+        "multiply": 1.0,
+        "add": 0.0,
+        "channels": 1,
+        "multiple": 1,
+        "pad_value": 0.0,
+        "slicewise": False,
+    },
+    "window": {"size": [], "overlap": 0.5, "weight": "gaussian"},
+    "output": {
+        "take": 0,
+        "form": "channels",
+        "activation": "none",
+        "temperature": 1.0,
+        "components": "all",
+        "fill_holes": False,
+        "multiply": 1.0,
+        "add": 0.0,
+        "intervals": {},
+    },
+}
+
+
+def parse(description: Description) -> Options:
+    """The options of a description; raises ModelRefused for the first that is not allowed."""
+    raw = description.options
+    for key in raw:
+        if key not in ("file", *RULES):
+            raise ModelRefused(f"options.{key}: unknown; allowed: file, {', '.join(RULES)}")
+    file = _checked("file", raw["file"], TEXT) if raw.get("file") else ""
+    options = Options(
+        file=file,
+        input=Input(**_table(raw, "input")),
+        window=Window(**_table(raw, "window")),
+        output=Output(**_table(raw, "output")),
+        locate=_locate(raw),
+    )
+    _check_together(options, description)
+    return options
+
+
+def _locate(raw: Mapping[str, Any]) -> Locate | None:
+    if "locate" not in raw:
+        return None
+    values = _table(raw, "locate")
+    for key in ("file", "size"):
+        if not values.get(key):
+            raise ModelRefused(f"options.locate.{key}: is missing")
+    return Locate(**values)
+
+
+def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    given, rules = raw.get(name, {}), RULES[name]
+    if not isinstance(given, dict):
+        raise ModelRefused(f"options.{name}: is not a table")
+    for key in given:
+        if key not in rules:
+            raise ModelRefused(f"options.{name}.{key}: unknown; allowed: {', '.join(rules)}")
+    return {key: _checked(f"{name}.{key}", value, rules[key]) for key, value in given.items()}
+
+
+def _checked(key: str, value: Any, rule: Rule) -> Any:
+    try:
+        return rule.value(value)
+    except ValueError as error:
+        wrong = f"options.{key}: {value!r} is not allowed; allowed: {rule.allowed}"
+        raise ModelRefused(wrong) from error
+
+
+def _check_together(options: Options, description: Description) -> None:
+    for wrong, words in (
+        *_axes(options, description.dimensions),
+        *_combinations(options, description),
+        *_labels(description),
+    ):
+        if wrong:
+            raise ModelRefused(words)
+
+
+def _axes(options: Options, axes: int) -> Sequence[tuple[bool, str]]:
+    lists = {
+        "input.spacing": options.input.spacing,
+        "input.size": options.input.size,
+        "window.size": options.window.size,
+        "locate.size": options.locate.size if options.locate else (),
+    }
+    window = axes - 1 if options.input.slicewise else axes
+    return [
+        *(
+            (
+                len(values) not in (0, window if key == "window.size" else axes),
+                f"options.{key}: {len(values)} numbers; allowed: one an axis",
+            )
+            for key, values in lists.items()
+        ),
+        (
+            axes != 3 and options.input.orientation != "source",
+            "options.input.orientation: planar images have none; allowed: source",
+        ),
+        (
+            axes != 3 and options.input.slicewise,
+            "options.input.slicewise: planar images have no slices; allowed: false",
+        ),
+    ]
+
+
+def _combinations(options: Options, description: Description) -> Sequence[tuple[bool, str]]:
+    task, output = description.task, options.output
+    places = (Task.SEGMENTATION, Task.KEYPOINTS)
+    return [
+        (
+            bool(options.input.spacing and options.input.size),
+            "options.input.size: is given together with spacing; allowed: one of them",
+        ),
+        (
+            bool(options.input.clip and options.input.clip_percentiles),
+            "options.input.clip: is given together with clip_percentiles; allowed: one of them",
+        ),
+        (
+            task is Task.DETECTION,
+            "a bare network answers no boxes; allowed: kind python or monai_bundle",
+        ),
+        (
+            task not in places and bool(options.window.size or options.input.slicewise),
+            f"options.window.size: a {task.value} has one answer; allowed: []",
+        ),
+        (
+            output.form == "label_map"
+            and (task is not Task.SEGMENTATION or description.overlapping),
+            "options.output.form: a label map is a segmentation without overlap; allowed: channels",
+        ),
+        (
+            output.form == "label_map" and bool(options.window.size),
+            "options.window.size: label maps cannot be averaged; allowed: []",
+        ),
+        (
+            bool(set(output.intervals) - {one.definition.label for one in description.labels}),
+            "options.output.intervals: names no label; allowed: names of labels",
+        ),
+    ]
+
+
+def _labels(description: Description) -> Sequence[tuple[bool, str]]:
+    wants = {Task.CLASSIFICATION: "question", Task.REGRESSION: "unit"}.get(description.task)
+    missing = [
+        label.definition.label
+        for label in description.labels
+        if wants is not None and getattr(label, wants) is None
+    ]
+    return [
+        (not description.labels, "labels: none; allowed: one or more"),
+        (bool(missing), f"labels: {', '.join(missing)}: {wants} is missing"),
+    ]

@@ -1,0 +1,96 @@
+"""From masks, points and places in a grid to findings of the image, absent ones said in words."""
+
+from collections.abc import Iterable, Sequence
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+
+from inference import measurement
+from inference.description import Description, Label
+from inference.errors import ModelRefused
+from inference.findings import Findings, Image, Keypoint, PlanarImage, Segment, Verdict
+
+Mask = NDArray[np.bool_]
+Index = Sequence[float]
+
+
+def segmented(
+    image: Image | PlanarImage, description: Description, masks: Iterable[tuple[Label, Mask]]
+) -> Findings:
+    """Masks on the image's grid with their volumes; raises ModelRefused for another grid."""
+    segments, absent = segments_of(image, masks)
+    stack = isinstance(image, Image)
+    return Findings(
+        verdict=Verdict.MEASURED,
+        segments=segments,
+        measurements=tuple(map(measurement.volume, segments)) if stack else (),
+        limitations=(*description.limits, *not_found(absent)),
+    )
+
+
+def segments_of(
+    image: Image | PlanarImage, masks: Iterable[tuple[Label, Mask]]
+) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+    """The segments that are not empty, and the names of the labels that are."""
+    segments, absent = [], []
+    for label, mask in masks:
+        placed = _placed(image, mask)
+        if mask.any():
+            segments.append(Segment(definition=label.definition, mask=placed))
+        else:
+            absent.append(label.definition.label)
+    return tuple(segments), tuple(absent)
+
+
+def shape_of(image: Image | PlanarImage) -> tuple[int, ...]:
+    """(slice, row, column), or (row, column)."""
+    if isinstance(image, PlanarImage):
+        return tuple(image.pixels.shape[:2])
+    return tuple(image.volume.spatial_shape)
+
+
+def pointed(
+    image: Image | PlanarImage,
+    description: Description,
+    points: Iterable[tuple[Label, Index, float]],
+) -> Findings:
+    """Points of the image's grid with their probabilities; those below the threshold are none."""
+    keypoints, absent = [], []
+    for label, index, probability in points:
+        if label.threshold is not None and probability < label.threshold:
+            absent.append(label.definition.label)
+            continue
+        keypoints.append(
+            Keypoint(
+                definition=label.definition,
+                position=located(image, index),
+                probability=probability,
+            )
+        )
+    return Findings(
+        verdict=Verdict.MEASURED,
+        keypoints=tuple(keypoints),
+        limitations=(*description.limits, *not_found(absent)),
+    )
+
+
+def located(image: Image | PlanarImage, index: Index) -> tuple[float, ...]:
+    """An index into the image, between voxels too, as LPS mm; as (column, row) when planar."""
+    if isinstance(image, PlanarImage):
+        row, column = index
+        return float(column), float(row)
+    place = np.asarray(image.volume.affine, np.float64) @ np.asarray([*index, 1.0])
+    return tuple(float(one) for one in place[:3])
+
+
+def not_found(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence on what the model looked for in vain."""
+    return (f"Not found: {', '.join(names)}.",) if names else ()
+
+
+def _placed(image: Image | PlanarImage, mask: Mask) -> hd.Volume:
+    if mask.shape != shape_of(image):
+        raise ModelRefused(f"a mask of {mask.shape} voxels for an image of {shape_of(image)}")
+    # (a planar mask is an array, which findings.Segment says in words)
+    return mask if isinstance(image, PlanarImage) else image.volume.with_array(mask)  # type: ignore[return-value]

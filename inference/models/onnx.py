@@ -1,0 +1,109 @@
+"""An ONNX network with its sidecar, run by onnxruntime, which is an optional part of the node.
+
+An `.onnx` file, or a folder with one; every weight inside it. ONNX is data: operators are those of
+the runtime, and none is loaded from elsewhere. What goes in and out: `[options]` of the sidecar
+(inference/arrays/options.py, deploy/models/README.md).
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.arrays import proposals
+from inference.arrays.model import ArrayModel, Function
+from inference.arrays.options import parse
+from inference.errors import ModelRefused
+from inference.findings import Findings, Image, PlanarImage, Verdict
+from inference.models import Artifact, Model, Requirements
+
+VERSION = "1.0.0"
+SUFFIXES = (".onnx",)
+MISSING = (
+    "ONNX models need onnxruntime, which is not installed: pip install 'hounsfield[onnx]', or "
+    "onnxruntime-gpu on a machine with a GPU"
+)
+EXTERNAL = b"\x0a\x08location\x12"  # StringStringEntryProto.key = "location" of a tensor's data
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onnx:
+    """See the module."""
+
+    requirements: Requirements
+    arrays: ArrayModel
+
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the network finds; refused when the image is not what it wants."""
+        unmet = self.requirements.unmet(image)
+        if unmet is not None:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        return self.arrays.findings(image)
+
+
+def propose(path: Path) -> Mapping[str, Any] | None:
+    """The sidecar's tables for an ONNX file, or a folder with one."""
+    name = proposals.file_in(path, SUFFIXES)
+    return None if name is None else proposals.tables(path, name, what="ONNX network")
+
+
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
+    """The network in a session of onnxruntime, on the GPU where the runtime has one."""
+    del settings
+    options = parse(artifact.description)
+    name = proposals.named(artifact.files, options.file)
+    locator = None if options.locate is None else _network(artifact, options.locate.file)
+    return Onnx(
+        requirements=artifact.requirements,
+        arrays=ArrayModel(
+            description=artifact.description,
+            options=options,
+            network=_network(artifact, name),
+            locator=locator,
+        ),
+    )
+
+
+def _network(artifact: Artifact, name: str) -> Function:
+    """A session as a function of a tensor; outputs by name, and the first as 0."""
+    content, where = artifact.files.read(name), f"{artifact.files.path.name}: {name}"
+    if EXTERNAL in content:
+        raise ModelRefused(f"{where} keeps weights in other files; allowed: all in one file")
+    session = _session(content, where)
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type not in DTYPES:
+        found = ", ".join(f"{one.name} {one.type}" for one in inputs)
+        raise ModelRefused(f"{where} wants {found}; allowed: one input of floats")
+    names = [one.name for one in session.get_outputs()]
+    wanted, dtype = inputs[0].name, DTYPES[inputs[0].type]
+
+    def network(batch: Tensor) -> dict[int | str, Tensor]:
+        arrays = session.run(names, {wanted: batch.cpu().numpy().astype(dtype)})
+        tensors = [torch.from_numpy(np.asarray(array)) for array in arrays]
+        return {**dict(enumerate(tensors)), **dict(zip(names, tensors, strict=True))}
+
+    return network
+
+
+def _session(content: bytes, where: str) -> Any:
+    try:
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ModelRefused(MISSING) from error
+    options = runtime.SessionOptions()
+    options.use_deterministic_compute = True
+    options.intra_op_num_threads = torch.get_num_threads()
+    available = runtime.get_available_providers()
+    providers = [name for name in PROVIDERS if name in available]
+    try:
+        return runtime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # (the runtime's own kinds, none of them public)
+        said = " ".join(str(error).split())[:200]
+        raise ModelRefused(f"{where} does not load as ONNX: {said}") from error

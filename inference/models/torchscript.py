@@ -1,0 +1,89 @@
+"""A TorchScript network with its sidecar: its graph is checked before it is loaded or run.
+
+A `.pt` or `.ts` file, or a folder with one. TorchScript is code; unless the model is trusted, the
+static check of `torchscript_policy` comes first. What goes in and out: `[options]` of the sidecar
+(inference/arrays/options.py, deploy/models/README.md).
+"""
+
+import io
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inference import torchscript_policy
+from inference.arrays import proposals
+from inference.arrays.model import ArrayModel, Function
+from inference.arrays.options import parse
+from inference.errors import ModelRefused
+from inference.findings import Findings, Image, PlanarImage, Verdict
+from inference.models import Artifact, Model, Requirements
+
+VERSION = "1.0.0"
+SUFFIXES = (".pt", ".ts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchScript:
+    """See the module."""
+
+    requirements: Requirements
+    arrays: ArrayModel
+
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the network finds; refused when the image is not what it wants."""
+        unmet = self.requirements.unmet(image)
+        if unmet is not None:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        return self.arrays.findings(image)
+
+
+def propose(path: Path) -> Mapping[str, Any] | None:
+    """The sidecar's tables for a TorchScript file, or a folder with one."""
+    name = proposals.file_in(path, SUFFIXES, is_torchscript)
+    return None if name is None else proposals.tables(path, name, what="TorchScript")
+
+
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
+    """The network, checked and loaded on the CPU or, where there is one, the GPU."""
+    del settings
+    options = parse(artifact.description)
+    name = proposals.named(artifact.files, options.file)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    locator = None if options.locate is None else _network(artifact, options.locate.file, device)
+    return TorchScript(
+        requirements=artifact.requirements,
+        arrays=ArrayModel(
+            description=artifact.description,
+            options=options,
+            network=_network(artifact, name, device),
+            locator=locator,
+            device=device,
+        ),
+    )
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive with code, as torch.jit.save writes; reads the names in it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _network(artifact: Artifact, name: str, device: str) -> Function:
+    content = artifact.files.read(name)
+    if not artifact.trusted:
+        torchscript_policy.check(content)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.13
+        try:
+            module = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            wrong = f"{artifact.files.path.name}: {name} does not load as TorchScript"
+            raise ModelRefused(wrong) from error
+    network: Function = module.eval()
+    return network
