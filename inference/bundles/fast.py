@@ -1,0 +1,135 @@
+"""A bundle of the common kind, run by the engine: the same labels, in a slab's memory.
+
+What `recognition` does not know, or an image whose axes are not at right angles, runs as the
+bundle has it. Values of labels and masks are on the image's own grid, axes (slice, row, column).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.bundles.recipe import Recipe
+from inference.bundles.recognition import Chain, Intensity, recognised
+from inference.engine import labelling, precision, resampling, sliding_window
+from inference.engine.device import Device
+from inference.engine.effort import Effort, managed
+from inference.engine.precision import Choice
+from inference.engine.sliding_window import UnevenScores
+from inference.errors import ModelRefused
+from inference.findings import Image
+
+FIELD_SEED = 20
+FIELD_HU = 1000.0  # what the seeded field spans, up and down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """`labels`: (slice, row, column) whole numbers; or (class, slice, row, column) of bool.
+
+    `limits`: what a person must know of how it was computed.
+    """
+
+    labels: NDArray[np.generic]
+    limits: tuple[str, ...] = ()
+
+
+class FastBundle:
+    """A recognised bundle on a device. What memory allows is remembered from image to image."""
+
+    def __init__(self, recipe: Recipe, chain: Chain, device: Device, choice: Choice) -> None:
+        self.choice = choice
+        self._chain = chain
+        self._device = device
+        self._predict = precision.predictor(recipe.network, device, choice.precision)
+        self._effort = Effort(
+            windows=replace(chain.windows, batch=device.windows),
+            on_host=device.torch.type == "cpu",
+        )
+
+    def labels(self, image: Image, roles: Sequence[str] = ()) -> Labelled:
+        """What the bundle finds; raises resampling.Oblique for a grid it is not made for."""
+        volume = image.volume
+        grid = resampling.mapping(
+            np.asarray(volume.affine, np.float64), volume.spatial_shape, self._chain.spacing
+        )
+        series = [image.roles[role].array for role in roles] or [volume.array]
+        with torch.inference_mode():
+            seen = self._seen(series, grid)
+            found, self._effort = managed(lambda one: self._label(seen, grid, one), self._effort)
+        return Labelled(labels=found.numpy(), limits=self._limits())
+
+    def _seen(self, series: Sequence[NDArray[np.generic]], grid: resampling.Mapping) -> Tensor:
+        """The image as the network sees it, (channel, right, front, head), on the host."""
+        host = torch.device("cpu")
+        if self._chain.before:
+            whole = torch.from_numpy(np.stack(series).astype(np.float32))
+            series = list(_changed(whole, self._chain.before, self._chain.image_key).numpy())
+        placed = torch.stack([grid.apply(values, host) for values in series])
+        return _changed(placed, self._chain.after, self._chain.image_key)
+
+    def _label(self, seen: Tensor, grid: resampling.Mapping, effort: Effort) -> Tensor:
+        size = effort.windows.fitted(seen.shape[1:])
+        axis = sliding_window.longest_axis(seen.shape[1:], size)
+        slabs = sliding_window.slabs(
+            seen if effort.on_host else seen.to(self._device.torch),
+            self._predict,
+            effort.windows,
+            axis=axis,
+            divided=not self._chain.rule.scale_free,
+        )
+        return labelling.label(slabs, grid, self._chain.rule, axis=axis)
+
+    def _limits(self) -> tuple[str, ...]:
+        used, meant = self._effort.windows.size, self._chain.windows.size
+        if used == meant:
+            return ()
+        words = [" x ".join(map(str, size)) for size in (used, meant)]
+        return (f"Memory allowed windows of {words[0]} voxels instead of the model's {words[1]}.",)
+
+
+def load(recipe: Recipe, options: Mapping[str, Any], device: Device) -> FastBundle | None:
+    """The bundle run by the engine; None when it is not of the common kind.
+
+    `options`: `agreement`, from 0 to 1, below which bfloat16 is not used (above 1: never);
+    `engine = false` runs the bundle as it has it. Raises ModelRefused for other values.
+    """
+    bound, wanted = options.get("agreement", precision.BOUND), options.get("engine", True)
+    if not isinstance(bound, int | float) or not isinstance(wanted, bool):
+        raise ModelRefused("options.agreement is a number, options.engine true or false")
+    chain = recognised(recipe) if wanted else None
+    if chain is None:
+        return None
+    precision.prepared(recipe.network, device, len(chain.windows.size))
+    samples = [_changed(_field(chain), chain.after, chain.image_key)]
+    try:
+        choice = precision.choose(recipe.network, device, chain.rule, samples, bound=bound)
+    except (RuntimeError, UnevenScores):  # (it takes no single window: it runs as it is)
+        return None
+    return FastBundle(recipe, chain, device, choice)
+
+
+def _field(chain: Chain) -> Tensor:
+    """One window of blobs of several sizes: seeded, as bright and dark as a CT."""
+    size = tuple(extent if extent > 0 else 96 for extent in chain.windows.size)
+    generator = torch.Generator().manual_seed(FIELD_SEED)
+    field = torch.zeros(1, 1, *size)
+    for coarse in (3, 8, 24):
+        noise = torch.randn(1, 1, *(min(coarse, extent) for extent in size), generator=generator)
+        field += torch.nn.functional.interpolate(noise, size=size, mode="trilinear")
+    return field[0] * (FIELD_HU / float(field.abs().max()))
+
+
+def _changed(values: Tensor, steps: Sequence[Intensity], key: str) -> Tensor:
+    """After changes of intensity, which MONAI's own transforms make."""
+    sample: dict[str, Any] = {key: values}
+    for step in steps:
+        sample = step(sample)
+    found = sample[key]
+    plain: Tensor = found.as_tensor() if isinstance(found, MetaTensor) else torch.as_tensor(found)
+    return plain.float()

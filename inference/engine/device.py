@@ -1,0 +1,126 @@
+"""Where networks run: the first GPU, or the CPU; what it can do and how much memory it has."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from inference.errors import ModelRefused
+
+AUTOMATIC = "auto"
+CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # flags of /proc/cpuinfo
+EXHAUSTED = ("not enough memory", "out of memory", "can't allocate memory")
+GPU_WINDOWS = 4
+CPU_WINDOWS = 1  # more at once only wants more memory
+
+
+class Device(Protocol):
+    """What the engine asks of a device."""
+
+    @property
+    def name(self) -> str:
+        """As logs, status and results have it."""
+        ...
+
+    @property
+    def torch(self) -> torch.device:
+        """Where tensors go."""
+        ...
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether it computes in bfloat16 faster than in float32."""
+        ...
+
+    @property
+    def windows(self) -> int:
+        """How many windows go through a network at once, to begin with."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """All that it has."""
+        ...
+
+    def begin(self) -> None:
+        """Peaks are counted from here."""
+        ...
+
+    def peak_bytes(self) -> int:
+        """The most memory in use since `begin`; on the CPU since the process began."""
+        ...
+
+
+class Cpu:
+    """The processor and the machine's memory."""
+
+    name = "cpu"
+    windows = CPU_WINDOWS
+
+    def __init__(self) -> None:
+        self.torch = torch.device("cpu")
+        self.bfloat16 = any(flag in _processor_flags() for flag in CPU_BFLOAT16)
+        self.memory_bytes = _proc_bytes(Path("/proc/meminfo"), "MemTotal")
+
+    def begin(self) -> None:
+        """Nothing: the system counts."""
+
+    def peak_bytes(self) -> int:
+        """The process's largest resident size."""
+        return _proc_bytes(Path("/proc/self/status"), "VmHWM")
+
+
+class Gpu:
+    """A CUDA device."""
+
+    windows = GPU_WINDOWS
+
+    def __init__(self, index: int = 0) -> None:
+        self.name = f"cuda:{index}"
+        self.torch = torch.device("cuda", index)
+        self.bfloat16 = torch.cuda.get_device_capability(index) >= (8, 0)  # Ampere
+        self.memory_bytes = torch.cuda.get_device_properties(index).total_memory
+
+    def begin(self) -> None:
+        """Reset torch's count."""
+        torch.cuda.reset_peak_memory_stats(self.torch)
+
+    def peak_bytes(self) -> int:
+        """By torch's count."""
+        return torch.cuda.max_memory_allocated(self.torch)
+
+
+def choose(name: str = AUTOMATIC) -> Device:
+    """`auto`: the first GPU if there is one; `cpu`; `cuda` or `cuda:N`. Raises ModelRefused."""
+    if name == "cpu" or (name == AUTOMATIC and not torch.cuda.is_available()):
+        return Cpu()
+    index = int(name.partition(":")[2] or 0) if name != AUTOMATIC else 0
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        raise ModelRefused(f"the device {name} is not there")
+    return Gpu(index)
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether memory ran out: of the process, or of a device; torch has several words for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in EXHAUSTED)
+
+
+def _processor_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:  # not Linux: the slower arithmetic is right everywhere
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
+
+
+def _proc_bytes(path: Path, key: str) -> int:
+    """A line `KEY: N kB`; 0 where the system has no such file."""
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    found = next((line for line in lines if line.startswith(f"{key}:")), f"{key}: 0 kB")
+    return int(found.split()[1]) * 1024

@@ -1,0 +1,63 @@
+"""When memory runs out, the same volume is tried with less at once; what worked is kept.
+
+Fewer windows at a time, then sums of scores on the host, give the same labels. Smaller windows
+show the network less around each voxel and are the last resort: the result has to say so.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from inference.engine.device import is_exhausted
+from inference.engine.sliding_window import Windows
+
+MULTIPLE = 32  # voxels: what networks with up to five levels can halve
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is in memory at once. `on_host`: image and sums of scores are not on the device."""
+
+    windows: Windows
+    on_host: bool
+
+
+def smaller(effort: Effort) -> Effort | None:
+    """The next one to try; None when nothing is left."""
+    windows = effort.windows
+    if windows.batch > 1:
+        return replace(effort, windows=replace(windows, batch=windows.batch // 2))
+    if not effort.on_host:
+        return replace(effort, on_host=True)
+    size = tuple(_shrunk(extent) for extent in windows.size)
+    if size == windows.size:
+        return None
+    return replace(effort, windows=replace(windows, size=size))
+
+
+def managed(run: Callable[[Effort], T], effort: Effort) -> tuple[T, Effort]:
+    """What `run` gives with the largest effort, from `effort` on, for which memory suffices.
+
+    Raises what `run` raised when the smallest is still too much.
+    """
+    for attempt in _attempts(effort):
+        try:
+            return run(attempt), attempt
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error) or smaller(attempt) is None:
+                raise
+    raise MemoryError
+
+
+def _attempts(effort: Effort | None) -> Iterator[Effort]:
+    while effort is not None:
+        yield effort
+        effort = smaller(effort)
+
+
+def _shrunk(extent: int) -> int:
+    """Three quarters of a window's side, in steps that networks can halve."""
+    if extent <= MULTIPLE:
+        return extent
+    return max(MULTIPLE, extent * 3 // 4 // MULTIPLE * MULTIPLE)

@@ -1,0 +1,102 @@
+"""bfloat16 only where the hardware has it and a model's answers stay those of float32.
+
+Both are compared once, when a model is loaded, on windows that are given. The choice is the same
+on every start of one machine; other machines may choose otherwise, and bfloat16 gives other last
+bits on another processor: results name the arithmetic with which they were computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from inference.engine.device import Device
+from inference.engine.labelling import Rule, decided, largest
+from inference.engine.sliding_window import Predict
+
+BOUND = 0.995
+
+
+class Precision(StrEnum):
+    """The arithmetic of a network's convolutions."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """`agreement`: of bfloat16 with float32, 0 to 1; None where it was not measured."""
+
+    precision: Precision
+    agreement: float | None = None
+
+
+def choose(
+    network: torch.nn.Module,
+    device: Device,
+    rule: Rule,
+    samples: Sequence[Tensor],
+    *,
+    bound: float = BOUND,
+) -> Choice:
+    """The faster arithmetic that agrees: what `rule` decides on `samples` (channels, *size).
+
+    The agreement is the smaller of the fraction of equal decisions and, where float32 finds
+    anything but the first class, the Dice of all that is found, class by class.
+    """
+    if not device.bfloat16 or bound > 1:
+        return Choice(precision=Precision.FLOAT32)
+    exact = predictor(network, device, Precision.FLOAT32)
+    quick = predictor(network, device, Precision.BFLOAT16)
+    with torch.inference_mode():
+        agreement = min(_agreement(exact, quick, rule, sample[None]) for sample in samples)
+    enough = agreement >= bound
+    precision = Precision.BFLOAT16 if enough else Precision.FLOAT32
+    return Choice(precision=precision, agreement=agreement)
+
+
+def predictor(network: torch.nn.Module, device: Device, precision: Precision) -> Predict:
+    """The network on its device, windows and scores on the caller's; channels last in memory.
+
+    Of several outputs (deep supervision) the first, which is the full resolution.
+    """
+
+    def predict(batch: Tensor) -> Tensor:
+        layout = torch.channels_last_3d if batch.ndim == 5 else torch.channels_last
+        windows = batch.to(device.torch).contiguous(memory_format=layout)
+        with torch.autocast(
+            device.torch.type, torch.bfloat16, enabled=precision is Precision.BFLOAT16
+        ):
+            scores = network(windows)
+        while isinstance(scores, list | tuple):
+            scores = scores[0]
+        return torch.as_tensor(scores).to(batch.device)
+
+    return predict
+
+
+def prepared(network: torch.nn.Module, device: Device, dimensions: int) -> torch.nn.Module:
+    """The network on its device, for inference, its weights with channels last."""
+    layout = torch.channels_last_3d if dimensions == 3 else torch.channels_last
+    placed = network.to(device.torch).eval()
+    for parameter in placed.parameters():
+        if parameter.ndim == dimensions + 2:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return placed
+
+
+def _agreement(exact: Predict, quick: Predict, rule: Rule, batch: Tensor) -> float:
+    expected, found = exact(batch)[0].float(), quick(batch)[0].float()
+    if not torch.isfinite(found).all():
+        return 0.0
+    if rule.threshold is None:
+        one, other = largest(expected), largest(found)
+    else:
+        one, other = decided(expected, rule), decided(found, rule)
+    same = float((one == other).double().mean())
+    both = int(((one == other) & (one > 0)).sum())
+    either = int((one > 0).sum()) + int((other > 0).sum())
+    return min(same, 2 * both / either) if either else same
