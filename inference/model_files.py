@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,17 @@ class ModelFiles:
             raise ModelRefused(f"{self.path.name}: {name} changed since the model was added")
         return content
 
-    def weights(self, name: str) -> Any:
+    def weights(self, name: str, *, safe: Sequence[Any] = ()) -> Any:
         """What torch saved in a file, on the CPU, as plain tensors and containers and no code.
 
-        Raises ModelRefused for a file that is not such, missing or changed.
+        `safe`: further types and constructors of plain values that the file may hold, as
+        `torch.serialization.safe_globals` takes them. Raises ModelRefused for a file that is not
+        such, missing or changed.
         """
         content = self.read(name)
         try:
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(list(safe)):
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception as error:  # (whatever an unpickler meets in bytes that are not trusted)

@@ -1,0 +1,193 @@
+"""Models trained with nnU-Net v2, TotalSegmentator's among them: the labels are nnU-Net's own.
+
+The folder `<Trainer>__<plans>__<configuration>` of the results, or the data set's folder above
+several of those. nnU-Net learns arrays, not anatomy: it is given slices, rows and columns as they
+come, which for an axial series is what a file converted from it has; where the training images were
+turned first, the plans or `options.orientation` say so, and the image is turned alike. The result
+is on the image's own grid.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference import measurement
+from inference.description import Description, Label, Task
+from inference.errors import InputRefused, ModelError, ModelRefused
+from inference.findings import Findings, Image, PlanarImage, Segment, Verdict
+from inference.models import Artifact, Model, Requirements
+from inference.nnunet import loading, options, prediction, proposal
+from inference.nnunet.options import Options
+from inference.nnunet.plans import Configuration
+from inference.nnunet.prediction import Trained
+from inference.nnunet.restoration import HALF
+
+VERSION = "1.0.0"
+
+TRAINED_ORIENTATION = "RAS"  # of readers that turn images
+PICTURE_SPACING = (999.0, 1.0, 1.0)  # nnU-Net's, of a picture without one
+SLICE_BY_PIXEL = 999.0  # likewise, of a single slice by its larger pixel spacing
+COLOURS = 3
+
+Labelled = NDArray[np.int16]
+
+
+def propose(path: Path) -> Mapping[str, Any] | None:
+    """See `proposal.propose`."""
+    return proposal.propose(path)
+
+
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
+    """The networks with the weights of all folds; raises ModelRefused."""
+    description = artifact.description
+    if description.task is not Task.SEGMENTATION:
+        raise ModelRefused(f"nnU-Net segments; task is {description.task}")
+    said = options.parse(description.options)
+    stages = loading.stages(artifact.files, said)
+    last = stages[-1]
+    thresholds = _thresholds(description, last)
+    _refuse_odd_labels(description, last)
+    _refuse_odd_input(description, last.configuration)
+    return NnUnet(
+        requirements=artifact.requirements,
+        description=description,
+        stages=(*stages[:-1], last.with_thresholds(thresholds)),
+        orientation=_orientation(said, last.configuration),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NnUnet:
+    """A nnU-Net that was loaded. `orientation`: of the axes it learned; None: as they come."""
+
+    requirements: Requirements
+    description: Description
+    stages: tuple[Trained, ...]
+    orientation: str | None
+    device: torch.device
+
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What it segments in one image."""
+        unmet = self.requirements.unmet(image)
+        if unmet is not None:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        try:
+            labelled = self.labelled(image)
+        except InputRefused as refusal:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
+        segments = tuple(self._segments(image, labelled))
+        volumes = () if isinstance(image, PlanarImage) else map(measurement.volume, segments)
+        return Findings(
+            verdict=Verdict.MEASURED,
+            segments=segments,
+            measurements=tuple(volumes),
+            limitations=self.description.limits,
+        )
+
+    def labelled(self, image: Image | PlanarImage) -> Labelled:
+        """The label map: (slice, row, column), or (row, column) of a planar image."""
+        if isinstance(image, PlanarImage):
+            pixels = np.atleast_3d(image.pixels).transpose(2, 0, 1)[:, None]
+            spacing = _planar_spacing(image, self.stages[-1].configuration)
+            return np.asarray(self._run(list(pixels), spacing)[0])
+        roles = self.description.roles
+        volumes = [image.roles[role] for role in roles] if roles else [image.volume]
+        turned = [_turned(volume, self.orientation) for volume in volumes]
+        steps = turned[0].spacing
+        spacing = (float(steps[0]), float(steps[1]), float(steps[2]))
+        found = self._run([one.array for one in turned], spacing)
+        return _turned_back(turned[0].with_array(found), image.volume)
+
+    def _run(self, arrays: Sequence[NDArray[Any]], spacing: tuple[float, ...]) -> Labelled:
+        return prediction.segment(self.stages, arrays, spacing, device=self.device)
+
+    def _segments(self, image: Image | PlanarImage, labelled: Labelled) -> Iterator[Segment]:
+        structures = self.stages[-1].labels.structures
+        for label in self.description.labels:
+            if self.description.overlapping:
+                mask = structures[label.value].mask(labelled)
+            else:
+                mask = labelled == label.value
+            if mask.any():
+                yield Segment(definition=label.definition, mask=_placed(mask, image))
+
+
+def _placed(mask: NDArray[np.bool_], image: Image | PlanarImage) -> Any:
+    """The mask with its place: a volume, or an array where there is none."""
+    return mask if isinstance(image, PlanarImage) else image.volume.with_array(mask)
+
+
+def _turned(volume: hd.Volume, orientation: str | None) -> hd.Volume:
+    if orientation is None:
+        return volume
+    return volume.to_patient_orientation(options.patient_orientation(orientation))
+
+
+def _turned_back(found: hd.Volume, original: hd.Volume) -> Labelled:
+    """The values on the original's grid, exactly."""
+    back = found.to_patient_orientation(original.get_closest_patient_orientation())
+    if not back.geometry_equal(original):
+        raise ModelError("the labels are not on the grid of the image")
+    return np.asarray(back.array)
+
+
+def _planar_spacing(image: PlanarImage, configuration: Configuration) -> tuple[float, ...]:
+    if configuration.natural_images:
+        return PICTURE_SPACING
+    if image.spacing is None:
+        raise InputRefused("the image does not say how far its pixels are apart")
+    return (max(image.spacing) * SLICE_BY_PIXEL, *image.spacing)
+
+
+def _orientation(said: Options, configuration: Configuration) -> str | None:
+    if said.orientation is not None:
+        return said.orientation
+    return TRAINED_ORIENTATION if configuration.reoriented else None
+
+
+def _refuse_odd_labels(description: Description, trained: Trained) -> None:
+    """Labels of the sidecar that the model does not have."""
+    labels = trained.labels
+    if description.overlapping and labels.regions_order is None:
+        raise ModelRefused("output.overlapping is for models with regions; this has labels")
+    allowed = range(len(labels.structures)) if description.overlapping else labels.foreground
+    for label in description.labels:
+        if label.value not in allowed:
+            raise ModelRefused(
+                f"the label {label.definition.label} has the value {label.value}; "
+                f"the model's are {min(allowed)} to {max(allowed)}"
+            )
+
+
+def _thresholds(description: Description, trained: Trained) -> tuple[float, ...]:
+    """A probability for each region."""
+    stated: list[Label] = [one for one in description.labels if one.threshold is not None]
+    if not stated:
+        return ()
+    if trained.labels.regions_order is None or not description.overlapping:
+        raise ModelRefused("thresholds are for overlapping regions; here classes compete")
+    found = [HALF] * trained.labels.heads
+    for label in stated:
+        found[label.value] = HALF if label.threshold is None else label.threshold
+    return tuple(found)
+
+
+def _refuse_odd_input(description: Description, configuration: Configuration) -> None:
+    """Images that the network cannot take as the sidecar describes them."""
+    planar = description.dimensions == len(("row", "column"))
+    if planar and len(configuration.patch) > description.dimensions:
+        raise ModelRefused(f"input.dimensions is 2; {configuration.name} wants volumes")
+    wanted = len(configuration.channels)
+    names = ", ".join(channel.name for channel in configuration.channels)
+    given = len(description.roles) or 1
+    if given != wanted and not (planar and wanted == COLOURS and not description.roles):
+        raise ModelRefused(
+            f"the network wants {wanted} images ({names}); input.series names {given}"
+        )

@@ -1,0 +1,148 @@
+"""What a folder of nnU-Net results says of itself, as the beginning of a sidecar; text only."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inference.errors import ModelRefused
+from inference.nnunet import folder, labels, plans
+from inference.nnunet.architectures import BLOCKS
+from inference.nnunet.folder import Results
+from inference.nnunet.labels import Labels
+from inference.nnunet.loading import document
+from inference.nnunet.plans import Configuration, Plans, Scheme
+
+PRIVATE_SCHEME = "99LOCAL"  # PS3.16 section 8.2
+LONGEST_CODE = 16  # characters of a Code Value (SH)
+LONGEST_NAME = 64  # of a LO
+TOTALSEGMENTATOR = "totalsegmentator"  # turns every image to RAS before nnU-Net sees it
+GOLDEN_ANGLE = 137.508  # degrees of hue between labels, so that neighbours differ
+
+
+def propose(path: Path) -> Mapping[str, Any] | None:
+    """A sidecar's tables without `files`; None: no nnU-Net results.
+
+    Raises ModelRefused for results that are incomplete or cannot run here.
+    """
+    if not path.is_dir():
+        return None
+    names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+    found = folder.results(names, top=path.name)
+    if not found:
+        return None
+    chosen = found[0]
+    dataset = _read(path, chosen, folder.DATASET)
+    planned = plans.parse(_read(path, chosen, folder.PLANS), dataset)
+    name = _planned(chosen, planned)
+    configuration = planned.configuration(name)
+    if configuration.network.rpartition(".")[2] not in BLOCKS:
+        raise ModelRefused(f"the network {configuration.network} is not known")
+    return _tables(path, chosen, planned, configuration, labels.parse(dataset))
+
+
+def _read(path: Path, results: Results, name: str) -> dict[str, Any]:
+    return document((path / results.file(name)).read_bytes(), name)
+
+
+def _planned(results: Results, planned: Plans) -> str:
+    """The configuration by the folder's name; by the plans when it was renamed."""
+    if results.configuration is not None:
+        return results.configuration
+    names = planned.configurations
+    return next((name for name in folder.PREFERRED if name in names), names[0])
+
+
+def _tables(
+    path: Path, results: Results, planned: Plans, configuration: Configuration, found: Labels
+) -> dict[str, Any]:
+    dataset = planned.dataset or path.name
+    regions = found.regions_order is not None
+    return {
+        "name": _readable(dataset)[:LONGEST_NAME],
+        "version": _version(results),
+        "licence": "unknown",
+        "summary": f"nnU-Net {configuration.name} of {_readable(dataset)}.",
+        "task": "segmentation",
+        "limits": ["Trained elsewhere; not validated on the images of this site."],
+        "input": _input(configuration),
+        "output": {"overlapping": regions},
+        "labels": _labels(found),
+        "options": _options(results, dataset),
+    }
+
+
+def _readable(dataset: str) -> str:
+    return re.sub(r"^Dataset\d+_", "", dataset).replace("_", " ")
+
+
+def _version(results: Results) -> str:
+    folds = len(results.checkpoints)
+    return f"{results.trainer or 'nnU-Net'}, {folds} {'fold' if folds == 1 else 'folds'}"[
+        :LONGEST_NAME
+    ]
+
+
+def _options(results: Results, dataset: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if results.configuration is not None:
+        options["configuration"] = results.configuration
+    if TOTALSEGMENTATOR in dataset.lower():
+        options["orientation"] = "RAS"
+    return options
+
+
+def _input(configuration: Configuration) -> dict[str, Any]:
+    names = [channel.name for channel in configuration.channels]
+    table: dict[str, Any] = {
+        "modalities": _modalities(configuration),
+        "dimensions": 2 if configuration.natural_images else 3,
+    }
+    if len(names) > 1 and not configuration.natural_images:
+        table["series"] = [
+            {"role": name, "match": {"SeriesDescription": {"pattern": re.escape(name)}}}
+            for name in names
+        ]
+    return table
+
+
+def _modalities(configuration: Configuration) -> list[str]:
+    """CT by the normalisation or the channel's name; pictures may be anything; else MR."""
+    if configuration.natural_images:
+        return ["XC", "OT"]
+    first = configuration.channels[0]
+    by_name = {"ct": "CT", "pet": "PT", "pt": "PT", "us": "US"}
+    if first.scheme is Scheme.CT:
+        return ["CT"]
+    return [by_name.get(first.name.casefold(), "MR")]
+
+
+def _labels(found: Labels) -> Sequence[dict[str, Any]]:
+    regions = found.regions_order is not None
+    return [
+        _label(one.name, index if regions else one.values[0], index)
+        for index, one in enumerate(found.structures)
+    ]
+
+
+def _label(name: str, value: int, index: int) -> dict[str, Any]:
+    return {
+        "value": value,
+        "name": name[:LONGEST_NAME],
+        "type": [f"NNUNET{value}"[:LONGEST_CODE], PRIVATE_SCHEME, name[:LONGEST_NAME]],
+        "colour": list(_colour(index)),
+    }
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """A saturated colour, far from those of the indices around it."""
+    sector, share = divmod(index * GOLDEN_ANGLE % 360 / 60, 1)
+    rising, falling = round(60 + 180 * share), round(240 - 180 * share)
+    return (
+        (240, rising, 60),
+        (falling, 240, 60),
+        (60, 240, rising),
+        (60, falling, 240),
+        (rising, 60, 240),
+        (240, 60, falling),
+    )[int(sector)]
