@@ -71,3 +71,25 @@ LUNGS_ATTENUATION_PERCENTILE_15 = Code(
     "LUNGSPERC15", "99HOUNSFIELD", "15th percentile of attenuation of both lungs"
 )
 """Ours: numbers of the whole study, which belong to no single segment."""
+
+WIDTH = Code("103355008", "SCT", "Width")
+HEIGHT = Code("121207", "DCM", "Height")
+DEPTH = Code("131197000", "SCT", "Depth")
+"""Of a box (PS3.16 CID 7470): along the rows of its image, along the columns, across the images."""
+
+AREA = Code("42798000", "SCT", "Area")
+SQUARE_MILLIMETRE = Code("mm2", "UCUM", "mm2")
+PERCENT = Code("%", "UCUM", "Percent")
+
+CERTAINTY_OF_FINDING = Code("111012", "DCM", "Certainty of Finding")
+"""How sure a device is of what it found, 0 to 100 % (PS3.16 CID 6048)."""
+
+BOUNDED_BY = Code("75958009", "SCT", "Bounded by")
+"""Geometric purpose of a region that is a box around a finding (PS3.16 CID 219)."""
+
+CENTRE = Code("111010", "DCM", "Center")
+"""Of a finding (PS3.16 CID 219): where a key point exactly is, between the slices."""
+
+ABOVE = Code("371886008", "SCT", "+, range of upper measurement uncertainty")
+BELOW = Code("371885007", "SCT", "-, range of lower measurement uncertainty")
+"""How far an interval reaches from the value (PS3.16 CID 225)."""

@@ -1,8 +1,9 @@
 """Findings and their source become DICOM objects, the same bytes for the same input.
 
 A result kind is a module here that defines a literal `ORDER` (lower leaves first) and
-`encode(source, findings, *, provenance, ...) -> Dataset | None`. Nothing here reads a clock:
-dates and times are the source's, UIDs derive from source, model, configuration and instances.
+`encode(source, findings, *, provenance, ...)` for a stack and `encode_views` for planar images.
+Nothing here reads a clock: dates and times are the source's, UIDs derive from source, model,
+configuration and instances.
 """
 
 from dataclasses import dataclass
@@ -47,9 +48,23 @@ class Provenance:
     @property
     def described(self) -> str:
         """The series description: model, version, "not for diagnosis" unless it may be used so."""
-        suffix = " - not for diagnosis" if self.not_for_diagnosis else ""
+        return self.described_as("")
+
+    def described_as(self, part: str) -> str:
+        """The same of one of several objects, which `part` tells from the others: "(1 of 2)"."""
+        suffix = f" {part}" if part else ""
+        suffix += " - not for diagnosis" if self.not_for_diagnosis else ""
         name = f"AI: {self.model_name} {self.model_version}"
         return name[: LONG_STRING - len(suffix)] + suffix
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What else identifies the model, in words: Algorithm Parameters (PS3.3 10.16)."""
+        digest, licence = self.model_digest, self.model_licence
+        return (
+            *((f"weights SHA-256 {digest}",) if digest else ()),
+            *((f"licence {licence}",) if licence else ()),
+        )
 
 
 LONG_STRING = 64

@@ -7,7 +7,7 @@ n, coordinates in every tracked group). EncodingError names the first thing that
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from inference import coding
+from inference.encoding.canvas import Canvas, within
 from inference.encoding.planes import Plane, Planes
+from inference.encoding.sheets import Sheet
 from inference.encoding.source_headers import Source, numbers, text
 from inference.errors import EncodingError
 
 Mask = NDArray[np.bool_]
 LARGEST_POSITION_ERROR = 1e-6  # mm
+LARGEST_ROUNDING = 1e-2  # pixels: coordinates are of single precision
 COORDINATES = ("SCOORD", "SCOORD3D")
 
 
@@ -40,19 +43,66 @@ def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source
     _frames(result, masks, grid)
 
 
-def measurement_report(result: Dataset, *, source: Source, segmentation: Dataset | None) -> None:
-    """Raise EncodingError unless the report is of this source and segmentation, nothing else."""
+def planar_segmentation(
+    result: Dataset, masks: Sequence[Mapping[int, Mask]], *, sheet: Sheet, source: Source
+) -> None:
+    """Raise EncodingError unless the object says exactly these masks, at no place in the patient.
+
+    `masks`: by frame number (0: the instance is one image), axes (row, column), for each segment.
+    """
+    _belongs(result, source)
+    _require("FrameOfReferenceUID" not in result, "frame of reference")
+    _require((result.Rows, result.Columns) == (sheet.rows, sheet.columns), "matrix")
+    _require(result.SegmentationType == "BINARY", "segmentation type")
+    _segments(result, len(masks))
+    groups = result.PerFrameFunctionalGroupsSequence
+    _require(len(groups) == int(result.NumberOfFrames), "number of frames")
+    reference, seen = sheet.reference, set()
+    for group, pixels in zip(groups, _pixels(result), strict=True):
+        *image, frame = _source_of(group)
+        named = [reference.sop_class_uid, reference.sop_instance_uid]
+        number = _segment_number(result, group)
+        _require(image == named and (frame or 0) in masks[number - 1], "source of a frame")
+        _require(np.array_equal(pixels, masks[number - 1][frame or 0]), "segmentation voxels")
+        seen.add((number, frame or 0))
+    expected = {(n, frame) for n, one in enumerate(masks, start=1) for frame in one}
+    _require(seen == expected and len(groups) == len(expected), "set of frames")
+
+
+def measurement_report(
+    result: Dataset,
+    *,
+    source: Source,
+    segmentations: Sequence[Dataset],
+    canvases: Sequence[Canvas] = (),
+) -> None:
+    """Raise EncodingError unless the report is of this source and segmentations, nothing else.
+
+    `canvases`: what its findings may be drawn on; every point lies inside one of them.
+    """
     _belongs(result, source)
     known = _sources(source)
-    if segmentation is not None:
-        known |= {(str(segmentation.SOPClassUID), str(segmentation.SOPInstanceUID))}
-        _tracked(result, segmentation)
+    known |= {(str(one.SOPClassUID), str(one.SOPInstanceUID)) for one in segmentations}
     _require(set(_evidence(result)) == known, "evidence")
+    images = {_name(image): one for one in canvases for image in one.images}
+    grids = [one.grid for one in canvases if one.grid is not None]
     for item in _items(result):
         _refers(item, known)
         _finite(item)
-        _located(item, source)
+        _in_image(item, images)
+        _in_patient(item, source, grids)
+    _tracked(result, segmentations)
     _drawn(result)
+
+
+def frames_of(segmentation: Dataset, number: int, frame: int | None) -> tuple[int, ...]:
+    """The frames (from 1) of a segment that are of this frame of their source."""
+    groups = segmentation.PerFrameFunctionalGroupsSequence
+    return tuple(
+        index
+        for index, group in enumerate(groups, start=1)
+        if _segment_number(segmentation, group) == number and _source_of(group)[2] == frame
+    )
 
 
 def _require(holds: bool, what: str) -> None:  # noqa: FBT001  (reads as a sentence)
@@ -141,7 +191,7 @@ def _source_of(group: Dataset) -> tuple[str, str, int | None]:
     )
 
 
-def _name(plane: Plane) -> tuple[str, str, int | None]:
+def _name(plane: Plane | Sheet) -> tuple[str, str, int | None]:
     return plane.reference.sop_class_uid, plane.reference.sop_instance_uid, plane.frame
 
 
@@ -176,10 +226,39 @@ def _finite(item: Dataset) -> None:
         _require(len(measured) == 1 and bool(np.isfinite(measured[0])), "value of a measurement")
 
 
-def _located(item: Dataset, source: Source) -> None:
-    if item.ValueType == "SCOORD3D":
-        frame = text(item, "ReferencedFrameOfReferenceUID")
-        _require(frame == source.frame_of_reference_uid, "frame of reference of a coordinate")
+def _in_image(item: Dataset, images: Mapping[tuple[str, str, int | None], Canvas]) -> None:
+    """The points of a drawing lie in the image that it names (PS3.3 C.18.6.1.1)."""
+    if item.ValueType != "SCOORD":
+        return
+    image = item.ContentSequence[0].ReferencedSOPSequence[0]
+    frame = image.get("ReferencedFrameNumber")
+    canvas = images.get(
+        (
+            str(image.ReferencedSOPClassUID),
+            str(image.ReferencedSOPInstanceUID),
+            None if frame is None else int(frame),
+        )
+    )
+    if canvas is None:
+        raise EncodingError("a drawing is in no image of the source")
+    points = np.reshape(item.GraphicData, (-1, 2))
+    inside = (points >= -LARGEST_ROUNDING) & (
+        points <= np.array([canvas.columns, canvas.rows]) + LARGEST_ROUNDING
+    )
+    _require(bool(inside.all()), "place of a drawing")
+
+
+def _in_patient(item: Dataset, source: Source, grids: Sequence[Planes]) -> None:
+    """Of the source's frame of reference; only a box may reach beyond the stack."""
+    if item.ValueType != "SCOORD3D":
+        return
+    frame = text(item, "ReferencedFrameOfReferenceUID")
+    _require(frame == source.frame_of_reference_uid, "frame of reference of a coordinate")
+    points = np.reshape(item.GraphicData, (-1, 3)).astype(np.float64)
+    _require(bool(grids) and bool(np.isfinite(points).all()), "coordinate in the patient")
+    if item.GraphicType != "POLYGON":
+        inside = all(within(point, grid) for point in points for grid in grids)
+        _require(inside, "place of a coordinate")
 
 
 def _groups(result: Dataset) -> Iterator[Dataset]:
@@ -200,26 +279,38 @@ def _tracking(group: Dataset) -> str:
     raise EncodingError("a measurement group has no tracking identifier")
 
 
-def _tracked(result: Dataset, segmentation: Dataset) -> None:
-    """One volumetric group per segment, under the segment's own tracking UID."""
-    described = {(int(s.SegmentNumber),): str(s.TrackingUID) for s in segmentation.SegmentSequence}
+def _tracked(result: Dataset, segmentations: Sequence[Dataset]) -> None:
+    """One volumetric group per segment, or a planar one per image, under the segment's UID."""
     found = Counter(
-        (numbers, _tracking(group))
+        (uid, numbers, _tracking(group))
         for group in _groups(result)
-        for numbers in _segment_numbers(group)
+        for uid, numbers in _segment_numbers(group)
     )
-    _require(all(found[one] == 1 for one in described.items()), "tracking of the report")
-    named = {(number,) for numbers, _ in found for number in numbers}
-    _require(named == described.keys(), "set of segments in the report")
+    described = [
+        ((str(one.SOPInstanceUID), (int(s.SegmentNumber),), str(s.TrackingUID)), _images(one, s))
+        for one in segmentations
+        for s in one.SegmentSequence
+    ]
+    _require(all(found[key] == images for key, images in described), "tracking of the report")
+    named = {(uid, (number,)) for uid, numbers, _ in found for number in numbers}
+    _require(named == {key[:2] for key, _ in described}, "set of segments in the report")
 
 
-def _segment_numbers(group: Dataset) -> Iterator[tuple[int, ...]]:
+def _images(result: Dataset, segment: Dataset) -> int:
+    """Images that have a group for this segment: of a stack all together, else each its own."""
+    if "FrameOfReferenceUID" in result:
+        return 1
+    groups = result.PerFrameFunctionalGroupsSequence
+    return sum(_segment_number(result, group) == segment.SegmentNumber for group in groups)
+
+
+def _segment_numbers(group: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
     for item in group.ContentSequence:
         for one in item.get("ReferencedSOPSequence", ()):
             if "ReferencedSegmentNumber" in one:
                 value = one.ReferencedSegmentNumber
                 numbers = value if isinstance(value, (MultiValue, list)) else [value]
-                yield tuple(int(number) for number in numbers)
+                yield str(one.ReferencedSOPInstanceUID), tuple(int(number) for number in numbers)
 
 
 def _drawn(result: Dataset) -> None:

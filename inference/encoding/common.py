@@ -53,7 +53,7 @@ def instance_uid(source: Source, provenance: Provenance, kind: str) -> str:
 
 
 def tracking_uid(source: Source, provenance: Provenance, label: str) -> str:
-    """Tracking UID of a segment, equal in segmentation and report."""
+    """Tracking UID of a finding; of a segment it is equal in segmentation and report."""
     return uids.tracking_uid(series_uid=series_uid(source, provenance, "segmentation"), label=label)
 
 
@@ -71,7 +71,13 @@ def bounded(value: str, length: int = LONG_STRING) -> str:
 
 
 def finish(
-    result: Dataset, *, source: Source, provenance: Provenance, order: int, kind: str
+    result: Dataset,
+    *,
+    source: Source,
+    provenance: Provenance,
+    order: int,
+    kind: str,
+    part: str = "",
 ) -> None:
     """Give a result of highdicom identity, equipment, dates and file meta information, in place."""
     result.update(source.identity)
@@ -81,7 +87,7 @@ def finish(
     _equip(result, source, provenance)
     put(result, "SeriesInstanceUID", series_uid(source, provenance, kind))
     put(result, "SeriesNumber", series_number(source, order))
-    put(result, "SeriesDescription", bounded(provenance.described))
+    put(result, "SeriesDescription", bounded(provenance.described_as(part)))
     result.file_meta = _file_meta(result)
 
 

@@ -1,6 +1,7 @@
 """What a reader sees drawn: the greatest extent of a mask in the slice where its area is largest.
 
-Ends lie on the corners of pixels, so that a mask of one pixel has a length too.
+Ends lie on the corners of pixels, so that a mask of one pixel has a length too. Of points and boxes
+see `shapes`.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
+from inference.encoding.canvas import Canvas
 from inference.encoding.planes import Planes
 
 Mask = NDArray[np.bool_]
@@ -40,11 +42,11 @@ class LongAxis:
     length: float
 
 
-def of_mask(mask: Mask, grid: Planes) -> LongAxis:
-    """The long axis of a mask that is not empty; axes (slice, row, column)."""
+def of_mask(mask: Mask, spacing: tuple[float, float]) -> LongAxis:
+    """The long axis of a mask that is not empty; axes (slice, row, column); `spacing` of pixels."""
     plane = _widest(mask)
     corners = _outer_corners(mask[plane])
-    distances = squareform(pdist(corners * grid.pixel_spacing))
+    distances = squareform(pdist(corners * spacing))
     ends = np.unravel_index(int(distances.argmax()), distances.shape)
     line = Drawing(plane=plane, places=corners[list(ends)])
     return LongAxis(line=line, length=float(distances[ends]))
@@ -58,10 +60,17 @@ def point_inside(mask: Mask) -> Drawing:
     return Drawing(plane=plane, places=pixels[[middle]].astype(np.float64))
 
 
-def middle_of(grid: Planes) -> Drawing:
-    """The pixel in the middle of the stack."""
-    centre = np.array([[grid.rows // 2, grid.columns // 2]], dtype=np.float64)
-    return Drawing(plane=len(grid.planes) // 2, places=centre)
+def middle_of(canvas: Canvas) -> Drawing:
+    """The pixel in the middle of the stack or image."""
+    centre = np.array([[canvas.rows // 2, canvas.columns // 2]], dtype=np.float64)
+    return Drawing(plane=len(canvas.images) // 2, places=centre)
+
+
+def beside(canvas: Canvas, index: int, count: int) -> Drawing:
+    """A pixel near the edge of the middle image: one of `count` places, none on another's label."""
+    row = (index + 1) * canvas.rows // (count + 1)
+    place = np.array([[row, canvas.columns // 16]], dtype=np.float64)
+    return Drawing(plane=len(canvas.images) // 2, places=place)
 
 
 def _widest(mask: Mask) -> int:

@@ -1,39 +1,58 @@
 """A TID 1500 report says what was measured, what was not and why, or that nothing was analysed.
 
 Comprehensive 3D SR (PS3.3 A.35.13): complete, preliminary, unverified, in the source's patient and
-study, with the source and the segmentation as evidence. Its content is made by `report_tree`. A
+study, with the source and its segmentations as evidence. Its content is made by `report_tree`. A
 value that is no finite number is never encoded: a sentence says so.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import highdicom as hd
-import numpy as np
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
 from inference import coding, uids
 from inference.encoding import (
     Provenance,
     Reference,
+    canvas,
     checks,
     common,
-    drawing,
     planes,
+    report_groups,
+    report_words,
+    sheets,
     source_headers,
 )
-from inference.encoding.report_tree import Subject, notes_of, tree
-from inference.encoding.source_headers import put
+from inference.encoding.canvas import Canvas
+from inference.encoding.planar_segmentation import tracking_label
+from inference.encoding.report_items import Place, Subject
+from inference.encoding.report_tree import tree
+from inference.encoding.sheets import Sheet
+from inference.encoding.source_headers import Source, put
 from inference.errors import EncodingError
 from inference.findings import Findings
 from inference.planar import Views
 from inference.volume import Stack
 
-ORDER = 1  # after the segmentation it refers to
+ORDER = 1  # after the segmentations it refers to
 KIND = "measurement_report"
-Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a report is made of. `canvases`: what can be drawn on, none for headers alone."""
+
+    source: Source
+    provenance: Provenance
+    findings: tuple[Findings, ...]
+    segmentations: tuple[Dataset, ...]
+    canvases: tuple[Canvas, ...]
+    subjects: tuple[Subject, ...]
+    lines: tuple[str, ...]
 
 
 def encode(
@@ -46,16 +65,24 @@ def encode(
     """The report of these findings; from headers alone it can say that a series was not analysed.
 
     `segmentations` are the objects made from the same findings, () when nothing was segmented.
-    Raises EncodingError when segments come without it or without their stack, or when the report
-    does not pass its checks.
+    Raises EncodingError when segments come without them or findings without their stack, or when
+    the report does not pass its checks.
     """
-    segmentation = next(iter(segmentations), None)
-    subject = _subject(source, findings, provenance=provenance, segmentation=segmentation)
-    notes = notes_of(source, subject.source) if isinstance(source, Stack) else ()
-    with source_headers.quiet():
-        result = _document(tree(subject, findings, notes), findings, subject)
-    checks.measurement_report(result, source=subject.source, segmentation=segmentation)
-    return result
+    if isinstance(source, Stack):
+        return _encoded(_of_stack(source, findings, provenance, segmentations))
+    if _located(findings) or segmentations:
+        raise EncodingError("findings need the stack that they were made in")
+    return _encoded(
+        Report(
+            source=source_headers.read(source),
+            provenance=provenance,
+            findings=(findings,),
+            segmentations=(),
+            canvases=(),
+            subjects=(),
+            lines=report_words.sentences(findings, provenance, ()),
+        )
+    )
 
 
 def encode_views(
@@ -69,53 +96,141 @@ def encode_views(
 
     Raises EncodingError as `encode` does.
     """
-    raise EncodingError("findings in planar images are not encoded yet")
-
-
-def _subject(
-    source: Stack | Sequence[Dataset],
-    findings: Findings,
-    *,
-    provenance: Provenance,
-    segmentation: Dataset | None,
-) -> Subject:
-    if (segmentation is None) != (not findings.segments):
-        raise EncodingError("a report and its segmentation are made from the same findings")
-    _owned(findings)
-    headers = source.headers if isinstance(source, Stack) else source
-    grid = planes.of_stack(source) if isinstance(source, Stack) else None
-    masks = _masks(source, findings)
-    return Subject(
-        source=source_headers.read(headers),
-        provenance=provenance,
-        segmentation=segmentation,
-        grid=grid,
-        masks=masks,
-        axes=tuple(drawing.of_mask(mask, grid) for mask in masks.values() if grid is not None),
+    leaves = sheets.of_views(views, findings)
+    source = source_headers.read(views.headers)
+    places = _places(segmentations)
+    subjects = tuple(
+        _subject_of_sheet(sheet, found, source=source, provenance=provenance, places=places)
+        for sheet, found in zip(leaves, findings, strict=True)
+    )
+    notes = report_words.notes_of_views(views)
+    return _encoded(
+        Report(
+            source=source,
+            provenance=provenance,
+            findings=tuple(findings),
+            segmentations=tuple(segmentations),
+            canvases=tuple(subject.canvas for subject in subjects),
+            subjects=subjects,
+            lines=report_words.sentences_of_views(findings, leaves, provenance, notes),
+        )
     )
 
 
-def _owned(findings: Findings) -> None:
+def _encoded(report: Report) -> Dataset:
+    with source_headers.quiet():
+        groups = [group for one in report.subjects for group in report_groups.groups(one)]
+        content = tree(groups, report.lines, source=report.source, provenance=report.provenance)
+        result = _document(content, report)
+    checks.measurement_report(
+        result,
+        source=report.source,
+        segmentations=report.segmentations,
+        canvases=report.canvases,
+    )
+    return result
+
+
+def _of_stack(
+    stack: Stack, findings: Findings, provenance: Provenance, segmentations: Sequence[Dataset]
+) -> Report:
+    source = source_headers.read(stack.headers)
+    drawn_on = canvas.of_planes(planes.of_stack(stack))
+    volume = stack.image.volume
+    labels = {
+        one.definition.label: common.tracking_uid(source, provenance, one.definition.label)
+        for one in findings.segments
+    }
+    subject = Subject(
+        source=source,
+        provenance=provenance,
+        findings=_owned(findings),
+        canvas=drawn_on,
+        masks={one.definition.label: planes.on_grid(one, volume) for one in findings.segments},
+        places=_matched(labels, _places(segmentations)),
+    )
+    return Report(
+        source=source,
+        provenance=provenance,
+        findings=(findings,),
+        segmentations=tuple(segmentations),
+        canvases=(drawn_on,),
+        subjects=(subject,),
+        lines=report_words.sentences(findings, provenance, report_words.notes_of(stack, source)),
+    )
+
+
+def _subject_of_sheet(
+    sheet: Sheet,
+    findings: Findings,
+    *,
+    source: Source,
+    provenance: Provenance,
+    places: dict[str, Place],
+) -> Subject:
+    labels = {
+        one.definition.label: common.tracking_uid(
+            source, provenance, tracking_label(sheet, one.definition.label)
+        )
+        for one in findings.segments
+    }
+    return Subject(
+        source=source,
+        provenance=provenance,
+        findings=_owned(findings),
+        canvas=canvas.of_sheet(sheet),
+        masks={label: mask[None] for label, mask in sheets.masks(sheet, findings).items()},
+        places={
+            label: _of_frame(place, sheet) for label, place in _matched(labels, places).items()
+        },
+        sheet=sheet,
+    )
+
+
+def _places(segmentations: Sequence[Dataset]) -> dict[str, Place]:
+    """Where each segment is, by its Tracking UID."""
+    return {
+        str(segment.TrackingUID): Place(segmentation=one, number=int(segment.SegmentNumber))
+        for one in segmentations
+        for segment in one.SegmentSequence
+    }
+
+
+def _matched(labels: dict[str, str], places: dict[str, Place]) -> dict[str, Place]:
+    if not places.keys() >= set(labels.values()) or (places and not labels):
+        raise EncodingError("a report and its segmentation are made from the same findings")
+    return {label: places[uid] for label, uid in labels.items()}
+
+
+def _of_frame(place: Place, sheet: Sheet) -> Place:
+    """The frames of a segment that are of this image, numbered from 1."""
+    frames = checks.frames_of(place.segmentation, place.number, sheet.frame)
+    return Place(segmentation=place.segmentation, number=place.number, frames=frames)
+
+
+def _located(findings: Findings) -> bool:
+    return bool(
+        findings.segments
+        or findings.measurements
+        or findings.detections
+        or findings.keypoints
+        or findings.classifications
+    )
+
+
+def _owned(findings: Findings) -> Findings:
     labels = {segment.definition.label for segment in findings.segments}
     for one in findings.measurements:
         named = {*one.together, *([one.segment] if one.segment is not None else [])}
         if stray := named - labels:
             raise EncodingError(f"a measurement belongs to no segment: {', '.join(sorted(stray))}")
+    return findings
 
 
-def _masks(source: Stack | Sequence[Dataset], findings: Findings) -> dict[str, Mask]:
-    if not findings.segments and not findings.measurements:
-        return {}
-    if not isinstance(source, Stack):
-        raise EncodingError("findings need the stack that they were made in")
-    volume = source.image.volume
-    return {one.definition.label: planes.on_grid(one, volume) for one in findings.segments}
-
-
-def _document(content: hd.sr.ContainerContentItem, findings: Findings, subject: Subject) -> Dataset:
-    source, provenance = subject.source, subject.provenance
+def _document(content: hd.sr.ContainerContentItem, report: Report) -> Dataset:
+    source, provenance = report.source, report.provenance
     result = hd.sr.Comprehensive3DSR(
-        evidence=list(_evidence_for_highdicom(subject)),
+        evidence=list(_evidence_for_highdicom(report)),
         content=content,
         series_instance_uid=common.series_uid(source, provenance, KIND),
         series_number=common.series_number(source, ORDER),
@@ -126,11 +241,11 @@ def _document(content: hd.sr.ContainerContentItem, findings: Findings, subject: 
         is_final=False,
         is_verified=False,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        coding_schemes=list(_coding_schemes(findings)) or None,
+        coding_schemes=list(_coding_schemes(report)) or None,
         specific_character_set=source_headers.UNICODE,
     )
     result.CurrentRequestedProcedureEvidenceSequence = [
-        _referenced(source.study_uid, _results_and_sources(subject))
+        _referenced(source.study_uid, _results_and_sources(report))
     ]
     if provenance.predecessor is not None:
         result.PredecessorDocumentsSequence = [
@@ -140,9 +255,9 @@ def _document(content: hd.sr.ContainerContentItem, findings: Findings, subject: 
     return result
 
 
-def _coding_schemes(findings: Findings) -> Iterator[CodingSchemeIdentificationItem]:
+def _coding_schemes(report: Report) -> Iterator[CodingSchemeIdentificationItem]:
     """Whose concepts those are that no public dictionary has (PS3.3 C.12.1)."""
-    if any(one.name.scheme_designator == coding.OWN_SCHEME for one in findings.measurements):
+    if any(code.scheme_designator == coding.OWN_SCHEME for code in _codes(report.findings)):
         yield CodingSchemeIdentificationItem(
             designator=coding.OWN_SCHEME,
             name="Hounsfield's own concepts",
@@ -150,24 +265,37 @@ def _coding_schemes(findings: Findings) -> Iterator[CodingSchemeIdentificationIt
         )
 
 
-def _evidence_for_highdicom(subject: Subject) -> Iterator[Dataset]:
+def _codes(findings: Sequence[Findings]) -> Iterator[Code]:
+    for found in findings:
+        yield from (one.name for one in found.measurements)
+        for answer in found.classifications:
+            yield from (answer.question, answer.answer)
+        for definition in (
+            *(one.definition for one in found.segments),
+            *(one.definition for one in found.detections),
+            *(one.definition for one in found.keypoints),
+        ):
+            yield from (definition.category, definition.type)
+
+
+def _evidence_for_highdicom(report: Report) -> Iterator[Dataset]:
     """Bare headers: one of a class that highdicom knows, and every instance referred to."""
     shared = Dataset()
     for keyword in source_headers.TYPE_2:
         put(shared, keyword, "")
-    put(shared, "StudyInstanceUID", subject.source.study_uid)
+    put(shared, "StudyInstanceUID", report.source.study_uid)
     yield _header(
         shared,
         Reference(
             sop_class_uid=Comprehensive3DSRStorage,
-            sop_instance_uid=uids.derived("stand-in", subject.source.series_uid),
-            series_instance_uid=subject.source.series_uid,
+            sop_instance_uid=uids.derived("stand-in", report.source.series_uid),
+            series_instance_uid=report.source.series_uid,
         ),
     )
-    if subject.segmentation is not None:
-        yield _header(shared, source_headers.reference(subject.segmentation))
-    if subject.grid is not None:
-        for reference in subject.source.references:  # any of them may be drawn on
+    for one in report.segmentations:
+        yield _header(shared, source_headers.reference(one))
+    if report.canvases:
+        for reference in report.source.references:  # any of them may be drawn on
             yield _header(shared, reference)
 
 
@@ -179,10 +307,9 @@ def _header(shared: Dataset, reference: Reference) -> Dataset:
     return header
 
 
-def _results_and_sources(subject: Subject) -> Iterator[Reference]:
-    if subject.segmentation is not None:
-        yield source_headers.reference(subject.segmentation)
-    yield from subject.source.references
+def _results_and_sources(report: Report) -> Iterator[Reference]:
+    yield from (source_headers.reference(one) for one in report.segmentations)
+    yield from report.source.references
 
 
 def _referenced(study_uid: str, references: Iterator[Reference] | Sequence[Reference]) -> Dataset:

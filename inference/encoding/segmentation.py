@@ -1,12 +1,11 @@
-"""A BINARY segmentation on the source's grid whose voxels are the finding's, or none at all.
+"""BINARY segmentations on the source's grid whose voxels are the finding's, or none at all.
 
 PS3.3 A.51: one segment per structure, SNOMED CT codes, one source reference per frame, no empty
-frames, no overlap (OHIF silently drops slices of overlapping segments; a model whose segments
-overlap would need one object per group). Every object is checked before it is given.
+frames, no overlap: segments that overlap are in several objects (see `segments`), each a series of
+its own. Every object is checked before it is given.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import highdicom as hd
 import numpy as np
@@ -15,9 +14,17 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
-from inference import uids
-from inference.encoding import Provenance, checks, common, planes, source_headers
+from inference.encoding import (
+    Provenance,
+    checks,
+    common,
+    planar_segmentation,
+    planes,
+    segments,
+    source_headers,
+)
 from inference.encoding.planes import Plane, Planes
+from inference.encoding.segments import Group, Part
 from inference.encoding.source_headers import Source, put
 from inference.errors import EncodingError
 from inference.findings import Findings, Segment
@@ -25,74 +32,68 @@ from inference.planar import Views
 from inference.volume import Stack
 
 ORDER = 0  # leaves before the report that refers to it
-KIND = "segmentation"
+KIND = segments.KIND
 Labels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-MOST_SEGMENTS = 255
-CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # a value of VR CS (PS3.5 Table 6.2-1)
 FAR_MM = 1e5
 
 
 def encode(stack: Stack, findings: Findings, *, provenance: Provenance) -> tuple[Dataset, ...]:
     """The segmentations of these findings on the grid of the stack, () when there are none.
 
-    Raises EncodingError when a mask is empty, overlaps another, lies on another grid, or when the
-    object does not pass its checks.
+    One object, or as many as hold no overlap. Raises EncodingError when a mask is empty or lies on
+    another grid, or when an object does not pass its checks.
     """
     if not findings.segments:
         return ()
-    source = source_headers.read(stack.headers)
-    grid = planes.of_stack(stack)
-    masks = [planes.on_grid(segment, stack.image.volume) for segment in findings.segments]
-    labels = label_map(masks, findings.segments)
-    result = _segmentation(labels, findings, grid=grid, source=source, provenance=provenance)
-    checks.segmentation(result, masks, grid=grid, source=source)
-    return (result,)
+    return tuple(_encoded(stack, findings, provenance))
 
 
 def encode_views(
     views: Views, findings: Sequence[Findings], *, provenance: Provenance
 ) -> tuple[Dataset, ...]:
-    """The segmentations of planar images, one for each instance; `findings`: one for each view.
+    """The segmentations of planar images, one or more for each instance that has segments.
 
-    Raises EncodingError as `encode` does.
+    `findings`: one for each view, in their order. Raises EncodingError as `encode` does.
     """
-    if any(one.segments for one in findings):
-        raise EncodingError("segments of planar images are not encoded yet")
-    return ()
+    return planar_segmentation.encode(views, findings, provenance=provenance)
 
 
-def label_map(masks: Sequence[Mask], segments: Sequence[Segment]) -> Labels:
-    """Segment numbers, 1 to n in the order of the segments, 0 elsewhere; axes of the masks."""
-    if len(segments) > MOST_SEGMENTS:
-        raise EncodingError(f"{len(segments)} segments; one object holds {MOST_SEGMENTS}")
-    names = [segment.definition.label for segment in segments]
-    if len(set(names)) != len(names):
-        raise EncodingError("two segments have the same label")
-    labels: Labels = np.zeros(masks[0].shape, dtype=np.uint8)
-    for segment_number, (mask, name) in enumerate(zip(masks, names, strict=True), start=1):
-        if not mask.any():
-            raise EncodingError(f"segment {name!r} is empty")
-        before = np.count_nonzero(labels)
-        np.copyto(labels, np.uint8(segment_number), where=mask)
-        if np.count_nonzero(labels) != before + np.count_nonzero(mask):
-            raise EncodingError(f"segment {name!r} overlaps another; one object holds no overlap")
-    return labels
+def _encoded(stack: Stack, findings: Findings, provenance: Provenance) -> Iterator[Dataset]:
+    source = source_headers.read(stack.headers)
+    grid = planes.of_stack(stack)
+    masks = [planes.on_grid(segment, stack.image.volume) for segment in findings.segments]
+    groups = segments.groups(masks, [one.definition.label for one in findings.segments])
+    for index, group in enumerate(groups):
+        part = Part(index=index, count=len(groups))
+        result = _segmentation(
+            group, findings, part, grid=grid, source=source, provenance=provenance
+        )
+        checks.segmentation(result, [masks[k] for k in group.members], grid=grid, source=source)
+        yield result
 
 
 def _segmentation(
-    labels: Labels, findings: Findings, *, grid: Planes, source: Source, provenance: Provenance
+    group: Group,
+    findings: Findings,
+    part: Part,
+    *,
+    grid: Planes,
+    source: Source,
+    provenance: Provenance,
 ) -> Dataset:
+    labels = group.labels
     used = [index for index in range(len(labels)) if labels[index].any()]
     with source_headers.quiet():
         result = hd.seg.Segmentation(
             source_images=_sources(grid, source, used),
             pixel_array=_arranged(labels, grid, used),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=_descriptions(findings, source, provenance),
-            series_instance_uid=common.series_uid(source, provenance, KIND),
-            series_number=common.series_number(source, ORDER),
-            sop_instance_uid=common.instance_uid(source, provenance, KIND),
+            segment_descriptions=_descriptions(
+                [findings.segments[k] for k in group.members], source, provenance
+            ),
+            series_instance_uid=common.series_uid(source, provenance, part.kind),
+            series_number=common.series_number(source, part.order),
+            sop_instance_uid=common.instance_uid(source, provenance, part.kind),
             instance_number=provenance.generation,
             manufacturer=common.MANUFACTURER,
             manufacturer_model_name=common.bounded(provenance.model_name),
@@ -100,24 +101,15 @@ def _segmentation(
             device_serial_number=common.bounded(provenance.device_serial),
             transfer_syntax_uid=ExplicitVRLittleEndian,
             pixel_measures=_pixel_measures(grid),
-            content_label=_content_label(provenance.model_name),
-            content_description=_content_description(findings, provenance),
+            content_label=segments.content_label(provenance.model_name),
+            content_description=segments.content_description(
+                findings.reason, findings.limitations, provenance
+            ),
             specific_character_set=source_headers.UNICODE,
         )
-        _complete(result, source=source, provenance=provenance)
+        segments.complete(result, part, source=source, provenance=provenance)
+        result.PixelData = _even(result)
     return result
-
-
-def _complete(result: Dataset, *, source: Source, provenance: Provenance) -> None:
-    common.finish(result, source=source, provenance=provenance, order=ORDER, kind=KIND)
-    body_part = source.body_part.upper()
-    if CODE_STRING.fullmatch(body_part):
-        put(result, "BodyPartExamined", body_part)
-    organization = uids.derived("dimension organization", result.SOPInstanceUID)
-    put(result.DimensionOrganizationSequence[0], "DimensionOrganizationUID", organization)
-    for index in result.DimensionIndexSequence:
-        put(index, "DimensionOrganizationUID", organization)
-    result.PixelData = _even(result)
 
 
 def _even(result: Dataset) -> bytes:
@@ -225,46 +217,14 @@ def _decimals(values: Sequence[float]) -> list[str]:
 
 
 def _descriptions(
-    findings: Findings, source: Source, provenance: Provenance
+    chosen: Sequence[Segment], source: Source, provenance: Provenance
 ) -> list[hd.seg.SegmentDescription]:
     return [
-        _description(segment, segment_number, source=source, provenance=provenance)
-        for segment_number, segment in enumerate(findings.segments, start=1)
+        segments.description(
+            segment.definition,
+            number,
+            tracking_uid=common.tracking_uid(source, provenance, segment.definition.label),
+            provenance=provenance,
+        )
+        for number, segment in enumerate(chosen, start=1)
     ]
-
-
-def _description(
-    segment: Segment, segment_number: int, *, source: Source, provenance: Provenance
-) -> hd.seg.SegmentDescription:
-    definition = segment.definition
-    description = hd.seg.SegmentDescription(
-        segment_number=segment_number,
-        segment_label=common.bounded(definition.label),
-        segmented_property_category=definition.category,
-        segmented_property_type=definition.type,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=common.bounded(provenance.model_name),
-            family=provenance.algorithm_family,
-            version=common.bounded(provenance.model_version),
-            source=common.MANUFACTURER,
-        ),
-        tracking_uid=common.tracking_uid(source, provenance, definition.label),
-        tracking_id=definition.label,
-        display_color=hd.color.CIELabColor.from_rgb(*definition.colour),
-    )
-    if definition.modifier is not None:
-        kind = description.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [common.concept(definition.modifier)]
-    return description
-
-
-def _content_label(model_name: str) -> str:
-    """Of VR CS: at most 16 upper-case letters, digits, spaces, underscores."""
-    return re.sub(r"[^A-Z0-9_ ]", "_", model_name.upper())[: common.SHORT_STRING].strip() or "AI"
-
-
-def _content_description(findings: Findings, provenance: Provenance) -> str:
-    """One line: what is withheld comes before what made it."""
-    parts = [*(findings.reason,), provenance.described, *findings.limitations]
-    return common.bounded("; ".join(part for part in parts if part))

@@ -12,7 +12,7 @@ import pytest
 from pydicom import Dataset
 
 from inference import volume
-from inference.encoding import checks, planes, source_headers
+from inference.encoding import canvas, checks, planes, source_headers
 from inference.errors import EncodingError
 from inference.volume import Stack
 from tests import encoded
@@ -198,8 +198,9 @@ def test_a_damaged_report_is_found(made: tuple[Stack, Dataset, Dataset], name: s
     damaged = deepcopy(report)
     damage(damaged)
     source = source_headers.read(stack.headers)
+    canvases = [canvas.of_planes(planes.of_stack(stack))]
     with pytest.raises(EncodingError, match=re.escape(words)):
-        checks.measurement_report(damaged, source=source, segmentation=seg)
+        checks.measurement_report(damaged, source=source, segmentations=[seg], canvases=canvases)
 
 
 def test_the_frames_are_unpacked_across_bytes() -> None:

@@ -19,7 +19,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from inference import phantom, volume
 from inference.encoding import Reference, measurement_report, planes, segmentation
 from inference.encoding.drawing import of_mask, point_inside
-from inference.encoding.report_tree import rounded
+from inference.encoding.report_items import rounded
 from inference.errors import EncodingError
 from inference.findings import Findings, Verdict
 from inference.volume import Stack
@@ -254,7 +254,7 @@ def test_the_long_axis_is_the_greatest_extent_of_the_widest_slice(
     mask = np.random.default_rng(seed).random((4, 7, 9)) < 0.15
     mask[2, 3, 3] = True
     grid_of_source = planes.of_stack(stack)
-    axis = of_mask(mask, grid_of_source)
+    axis = of_mask(mask, grid_of_source.pixel_spacing)
     plane = axis.line.plane
     areas = mask.sum(axis=(1, 2))
     assert areas[plane] == areas.max()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from inference import phantom, volume
-from inference.encoding import segmentation, source_headers
+from inference.encoding import measurement_report, segmentation, source_headers
 from inference.encoding.common import to_bytes
 from inference.errors import EncodingError
 from inference.findings import Findings, Segment, Verdict
@@ -183,10 +183,53 @@ def test_an_empty_mask_is_refused(stack: Stack) -> None:
         segmentation.encode(stack, bad, provenance=encoded.PROVENANCE)
 
 
-def test_overlap_is_refused(stack: Stack) -> None:
-    mask = encoded.masks(stack.image.volume.spatial_shape)[0]
-    with pytest.raises(EncodingError, match="'Left lung' overlaps"):
-        segmentation.encode(stack, with_masks(stack, mask, mask), provenance=encoded.PROVENANCE)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), density=st.floats(0.02, 0.6), count=st.integers(2, 6))
+def test_overlapping_segments_are_split_and_nothing_is_lost(
+    seed: int, density: float, count: int
+) -> None:
+    source = encoded.series((5, 7, 9))
+    stack = volume.read(source)
+    random = np.random.default_rng(seed)
+    masks = [random.random((5, 7, 9)) < density for _ in range(count)]
+    for index, mask in enumerate(masks):
+        mask[1, 1, index] = True
+    named = [replace(encoded.NODULE, label=f"Nodule {k}") for k in range(count)]
+    found = Findings(
+        verdict=Verdict.MEASURED,
+        segments=tuple(
+            Segment(definition=definition, mask=stack.image.volume.with_array(mask))
+            for definition, mask in zip(named, masks, strict=True)
+        ),
+    )
+    objects = segmentation.encode(stack, found, provenance=encoded.PROVENANCE)
+    again = segmentation.encode(stack, found, provenance=encoded.PROVENANCE)
+    assert [to_bytes(one) for one in objects] == [to_bytes(one) for one in again]
+    assert len({one.SeriesInstanceUID for one in objects}) == len(objects)  # OHIF: one a series
+    assert {one.InstanceNumber for one in objects} == {1}
+    read: dict[str, NDArray[np.bool_]] = {}
+    for one in objects:
+        parts = read_back(dcmread_bytes(one), source)
+        assert np.sum(list(parts.values()), axis=0).max() == 1
+        assert not read.keys() & parts.keys()
+        read |= parts
+    for definition, mask in zip(named, masks, strict=True):
+        assert np.array_equal(read[definition.label], mask)
+    report = measurement_report.encode(
+        stack, found, provenance=encoded.PROVENANCE, segmentations=objects
+    )
+    assert report.ConceptNameCodeSequence[0].CodeValue == "126000"
+
+
+def test_no_more_objects_are_made_than_overlap_needs(stack: Stack) -> None:
+    first, second = encoded.masks(stack.image.volume.spatial_shape)
+    found = with_masks(stack, first, second, first)
+    objects = segmentation.encode(stack, found, provenance=encoded.PROVENANCE)
+    labels = [[segment.SegmentLabel for segment in one.SegmentSequence] for one in objects]
+    assert labels == [["Right lung", "Left lung"], ["Nodule"]]
+    described = [one.SeriesDescription for one in objects]
+    assert described[1] == "AI: lung_ct 1.0.0 (2 of 2) - not for diagnosis"
+    assert [one.SeriesNumber % 100 for one in objects] == [91, 93]  # the report is 92
 
 
 def test_a_mask_on_another_grid_is_refused(stack: Stack) -> None:

@@ -1,0 +1,102 @@
+"""Every planar image is named by its instance and frame, and its masks are of its own matrix."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.encoding import Reference
+from inference.encoding.source_headers import reference
+from inference.errors import EncodingError
+from inference.findings import Findings, PlanarImage, Segment
+from inference.planar import View, Views
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """One planar image: its instance and frame (from 1), `rows` and `columns`.
+
+    `spacing`: between rows, between columns, mm, None when unknown; `at_detector`: measured there,
+    not in the patient. `name`: what a reader calls it among the others, "" when it is alone.
+    """
+
+    reference: Reference
+    frame: int | None
+    rows: int
+    columns: int
+    spacing: tuple[float, float] | None = None
+    at_detector: bool = False
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """What UIDs of findings in it derive from."""
+        frame = "" if self.frame is None else f" frame {self.frame}"
+        return f"{self.reference.sop_instance_uid}{frame}"
+
+    @property
+    def in_patient(self) -> tuple[float, float] | None:
+        """The spacing when it holds in the patient."""
+        return None if self.at_detector else self.spacing
+
+
+def of_views(views: Views, findings: Sequence[Findings]) -> tuple[Sheet, ...]:
+    """The views as sheets, in their order; raises EncodingError unless each has its findings."""
+    if len(views.views) != len(findings):
+        raise EncodingError(f"{len(views.views)} images, but {len(findings)} findings")
+    instances = [header.get("SOPInstanceUID") for header in views.headers]
+    return tuple(_sheet(view, instances, len(views.views)) for view in views.views)
+
+
+def masks(sheet: Sheet, found: Findings) -> dict[str, Mask]:
+    """The masks of an image by label, axes (row, column).
+
+    Raises EncodingError when one is empty, on another matrix, or two have the same label.
+    """
+    return dict(_masks(sheet, found.segments))
+
+
+def _masks(sheet: Sheet, segments: Sequence[Segment]) -> Iterator[tuple[str, Mask]]:
+    seen = set()
+    for segment in segments:
+        name = segment.definition.label
+        if name in seen:
+            raise EncodingError("two segments have the same label")
+        mask = np.asarray(segment.mask)
+        if mask.shape != (sheet.rows, sheet.columns):
+            raise EncodingError(f"segment {name!r} is not on the matrix of the image")
+        if not mask.any():
+            raise EncodingError(f"segment {name!r} is empty")
+        seen.add(name)
+        yield name, np.ascontiguousarray(mask if mask.dtype == np.bool_ else mask > 0)
+
+
+def _sheet(view: View, instances: Sequence[str], count: int) -> Sheet:
+    image = view.image
+    return Sheet(
+        reference=reference(view.source.dataset),
+        frame=view.source.frame_number,
+        rows=image.pixels.shape[0],
+        columns=image.pixels.shape[1],
+        spacing=image.spacing,
+        at_detector=image.at_detector,
+        name=_name(view, instances) if count > 1 else "",
+    )
+
+
+def _name(view: View, instances: Sequence[str]) -> str:
+    number = instances.index(view.source.dataset.get("SOPInstanceUID")) + 1
+    frame = view.source.frame_number
+    parts = [
+        *((f"image {number}",) if len(instances) > 1 or frame is None else ()),
+        *((f"frame {frame}",) if frame is not None else ()),
+    ]
+    seen = _seen_from(view.image)
+    return " ".join(parts) + (f" ({seen})" if seen else "")
+
+
+def _seen_from(image: PlanarImage) -> str:
+    return " ".join(word for word in (image.laterality, image.view) if word)
