@@ -1,16 +1,17 @@
 """The reference of the configuration keys, written from the same declarations that check them.
 
-`python -m service.reference FILE` renews the part of a document between its two marks.
+`python -m service.reference FILE` renews the parts of a document between their marks: the keys of
+the configuration, and those of a model's sidecar.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from service import kinds
+from service import kinds, sidecar
 from service.config import DEFINING, DESTINATIONS, MODELS, TRIGGERS, keys_of
 from service.header import INDEXED
 from service.preferences import PREFERENCES
@@ -25,6 +26,8 @@ from service.validation import Section, allowed_words
 
 BEGIN = "<!-- keys: written by python -m service.reference -->"
 END = "<!-- end of keys -->"
+SIDECAR_BEGIN = "<!-- sidecar: written by python -m service.reference -->"
+SIDECAR_END = "<!-- end of sidecar -->"
 PACKAGES: Mapping[type[Section], str] = {
     CompletionKeys: TRIGGERS,
     DestinationKeys: DESTINATIONS,
@@ -37,11 +40,26 @@ def reference() -> str:
     return "\n\n".join(_parts())
 
 
+def sidecar_reference() -> str:
+    """Every key of a sidecar, as Markdown."""
+    return "\n\n".join(
+        f"### {title}\n\n{_about(section)}\n\n{_table(section.model_fields, {})}"
+        for title, section in sidecar.TABLES_BY_TITLE.items()
+    )
+
+
 def renewed(document: str) -> str:
-    """A document with the text between its marks replaced by the reference."""
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
+    """A document with the text between each pair of marks replaced by what belongs there."""
+    with_keys = _between(document, BEGIN, END, reference)
+    return _between(with_keys, SIDECAR_BEGIN, SIDECAR_END, sidecar_reference)
+
+
+def _between(document: str, begin: str, end: str, text: Callable[[], str]) -> str:
+    before, mark, rest = document.partition(begin)
+    if not mark:
+        return document
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{text()}\n\n{end}{after}"
 
 
 def _parts() -> Iterator[str]:

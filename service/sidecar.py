@@ -42,12 +42,13 @@ LongString = Annotated[
 Coded = Annotated[
     tuple[Text, Text, Text], Allowed('a code: ["78961009", "SCT", "Spleen"]'), Field()
 ]
+OptionalCode = Annotated[Coded | None, Allowed('a code: ["7771000", "SCT", "Left"]')]
 Colour = Annotated[
     tuple[Annotated[int, Field(ge=0, le=255)], ...],
     Field(min_length=3, max_length=3),
     Allowed("red, green, blue, each 0 to 255"),
 ]
-Probability = Annotated[float, Field(ge=0, le=1), Allowed("a number from 0 to 1")]
+Probability = Annotated[Annotated[float, Field(ge=0, le=1)] | None, Allowed("a number from 0 to 1")]
 
 
 class SidecarKeys(Section):
@@ -106,11 +107,11 @@ class LabelKeys(Section):
     name: LongString = Field(description="what results call it")
     category: Coded = Field(ANATOMICAL_STRUCTURE, description="PS3.16 CID 7150")
     type: Coded = Field(description="what it is, in SNOMED CT if possible")
-    modifier: Coded | None = Field(None, description="laterality: PS3.16 CID 244")
+    modifier: OptionalCode = Field(None, description="laterality: PS3.16 CID 244")
     colour: Colour = Field((255, 0, 0), description="red, green, blue")
-    question: Coded | None = Field(None, description="what a class is an answer to")
-    unit: Coded | None = Field(None, description="UCUM unit of an output that is a number")
-    threshold: Probability | None = Field(
+    question: OptionalCode = Field(None, description="what a class is an answer to")
+    unit: OptionalCode = Field(None, description="UCUM unit of an output that is a number")
+    threshold: Probability = Field(
         None, description="probability from which it counts; not set: the model's own rule"
     )
 
@@ -118,6 +119,13 @@ class LabelKeys(Section):
 TABLES: Mapping[str, type[Section]] = {"input": InputKeys, "output": OutputKeys}
 LISTS: Mapping[str, type[Section]] = {"labels": LabelKeys}
 FREE = ("options", "files")
+TABLES_BY_TITLE: Mapping[str, type[Section]] = {
+    "At the top": SidecarKeys,
+    "`[input]`": InputKeys,
+    "`[[input.series]]`": SeriesKeys,
+    "`[output]`": OutputKeys,
+    "`[[labels]]`": LabelKeys,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

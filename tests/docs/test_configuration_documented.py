@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from service import kinds, reference, resolved
-from service.config import DESTINATIONS, MODELS, keys_of, load, parse
+from service import kinds, reference, resolved, sidecar
+from service.config import DESTINATIONS, MODELS, comes_as_files, keys_of, load, parse
 from service.preferences import PREFERENCES
 from service.sections import LISTS, SECTIONS, DestinationKeys, ModelKeys
-from service.validation import Section
+from service.validation import Section, allowed_words
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 EXAMPLE = DEPLOY / "hounsfield.toml"
 DOCUMENT = DEPLOY / "docs" / "CONFIGURATION.md"
+SIDECARS = DEPLOY / "docs" / "MODELS.md"
+FROM_FILES = re.compile(r"^#   (\S.*)$", re.MULTILINE)
 COMMENTED = re.compile(r"^# (\w+ = \S.*)$", re.MULTILINE)
 
 
@@ -44,6 +46,8 @@ def example() -> dict[str, Any]:
 def written(place: str) -> dict[str, Any]:
     """The keys that the example writes at a place."""
     name, _, kind = place.partition(" ")
+    if kind and name == "models" and comes_as_files(kind):
+        return from_files(kind)
     table = example().get(name, {})
     entries = table if isinstance(table, list) else [table]
     merged: dict[str, Any] = {}
@@ -51,6 +55,16 @@ def written(place: str) -> dict[str, Any]:
         if not kind or entry.get("kind") == kind:
             merged |= entry
     return merged
+
+
+def from_files(kind: str) -> dict[str, Any]:
+    """The keys of the example's one model that comes as files, which names all such kinds."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    (entry,) = tomllib.loads("\n".join(FROM_FILES.findall(text)))["models"]
+    (named,) = re.findall(r"comes as files\. Kinds: (.*)\. `hounsfield", text)
+    assert kind in named.split(", ")
+    found: dict[str, Any] = entry
+    return found
 
 
 def test_the_example_is_valid() -> None:
@@ -90,9 +104,20 @@ def test_the_example_shows_the_defaults_of_the_kinds() -> None:
         assert default is None or pacs[key] == default, key
 
 
-def test_the_document_has_the_keys_as_they_are() -> None:
-    document = DOCUMENT.read_text(encoding="utf-8")
-    assert reference.renewed(document) == document, f"run: python -m service.reference {DOCUMENT}"
+@pytest.mark.parametrize(
+    ("path", "mark"), [(DOCUMENT, reference.BEGIN), (SIDECARS, reference.SIDECAR_BEGIN)]
+)
+def test_the_document_has_the_keys_as_they_are(path: Path, mark: str) -> None:
+    document = path.read_text(encoding="utf-8")
+    assert mark in document
+    assert reference.renewed(document) == document, f"run: python -m service.reference {path}"
+
+
+@pytest.mark.parametrize("section", sidecar.TABLES_BY_TITLE.values())
+def test_every_key_of_a_sidecar_says_what_it_means(section: type[Section]) -> None:
+    for name, field in section.model_fields.items():
+        assert field.description, name
+        assert "reference" not in allowed_words(field), name
 
 
 @pytest.mark.parametrize(("place", "section"), every_key(), ids=str)
