@@ -197,7 +197,7 @@ def _places(segmentations: Sequence[Dataset]) -> dict[str, Place]:
 
 
 def _matched(labels: dict[str, str], places: dict[str, Place]) -> dict[str, Place]:
-    if not places.keys() >= set(labels.values()) or (places and not labels):
+    if not places.keys() >= set(labels.values()):
         raise EncodingError("a report and its segmentation are made from the same findings")
     return {label: places[uid] for label, uid in labels.items()}
 

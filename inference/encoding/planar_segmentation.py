@@ -12,7 +12,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from inference.encoding import Provenance, checks, common, segments, sheets, source_headers
@@ -24,6 +24,7 @@ from inference.findings import Findings, SegmentDefinition
 from inference.planar import Views
 
 Mask = NDArray[np.bool_]
+STAND_IN = SecondaryCaptureImageStorage  # highdicom wants functional groups of multi-frame classes
 STACK = "1"  # Stack ID: the frames of one instance
 
 
@@ -168,7 +169,7 @@ def _outlined(
 
 
 def _header(sheet: Sheet, source: Source) -> Dataset:
-    """The instance without a place in the patient and without identity."""
+    """The instance without a place in the patient and without identity, as one of one frame."""
     header = Dataset()
     for keyword in source_headers.TYPE_2:
         put(header, keyword, "")
@@ -178,7 +179,7 @@ def _header(sheet: Sheet, source: Source) -> Dataset:
     put(header, "Columns", sheet.columns)
     put(header, "SeriesInstanceUID", sheet.reference.series_instance_uid)
     put(header, "SOPInstanceUID", sheet.reference.sop_instance_uid)
-    put(header, "SOPClassUID", sheet.reference.sop_class_uid)
+    put(header, "SOPClassUID", STAND_IN)
     return header
 
 
@@ -194,6 +195,9 @@ def _one_pixel_each(plan: Plan) -> NDArray[np.uint8]:
 def _fill(result: Dataset, plan: Plan) -> None:
     """The frames themselves, each with the image that it is of."""
     derived = result.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
+    instance = result.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+    for image in (instance, derived.SourceImageSequence[0]):
+        put(image, "ReferencedSOPClassUID", plan.sheet.reference.sop_class_uid)
     places = [
         (number, frame)
         for number, structure in enumerate(plan.structures, start=1)
@@ -243,7 +247,7 @@ def _of_frame(derived: Dataset, frame: int) -> Dataset:
     image = source_headers.another(derived.SourceImageSequence[0])
     if frame:
         put(image, "ReferencedFrameNumber", frame)
-    derivation.SourceImageSequence = [image]
+    put(derivation, "SourceImageSequence", [image])
     return derivation
 
 
