@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from inference import description
+from inference.model_files import ModelFiles
+from inference.models import Artifact
 from inference.nnunet import architectures
 from inference.nnunet.labels import parse
+from service import model_add, sidecar
+from service.validation import Place
 
 ORGANS = {"background": 0, "liver": 1, "spleen": 2}
 REGIONS = {"background": 0, "whole tumour": [1, 2, 3], "core": [2, 3], "enhancing": 3}
@@ -52,7 +57,7 @@ class Study:
     reader: str = "SimpleITKIO"
     former: bool = False  # plans before v2.2
     dataset: str = "Dataset901_Phantom"
-    seed: int = 0
+    seed: int = 1
 
 
 FLAT = Net(
@@ -240,13 +245,15 @@ def weights(study: Study, net: Net, seed: int) -> OrderedDict[str, torch.Tensor]
         channels=len(study.channels) + (len(labels.foreground) if cascaded else 0),
         classes=labels.heads,
     )
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     found: OrderedDict[str, torch.Tensor] = OrderedDict()
     for key, value in network.state_dict().items():
         flat = key.endswith((".bias", "norm.weight"))
         spread = 0.3 if flat else (2.0 / max(1, value[0].numel())) ** 0.5
-        drawn = torch.randn(value.shape, generator=generator) * spread
-        found[key] = drawn + 1 if key.endswith("norm.weight") else drawn
+        drawn = generator.standard_normal(tuple(value.shape)) * spread
+        drawn += 1 if key.endswith("norm.weight") else 0
+        drawn *= 0 if "seg_layers" in key and flat else 1
+        found[key] = torch.from_numpy(drawn.astype(np.float32))
     return _twice(found)
 
 
@@ -279,3 +286,12 @@ def image(
         )
         channel[inner] = np.rint(fine[0, 0].numpy() + 100)[inner]
     return found
+
+
+def artifact(path: Path, changes: Mapping[str, Any] | None = None) -> Artifact:
+    """The folder as the node has it once it was added and `changes` made to its sidecar."""
+    _, proposed = model_add.proposal(path)
+    plain = model_add.drafted(path, proposed).unwrap() | dict(changes or {})
+    checked = sidecar.parse(plain, Place(file=sidecar.path_of(path)))
+    parsed = description.parse(checked.plain)
+    return Artifact(description=parsed, files=ModelFiles(path=path, digests=parsed.files))

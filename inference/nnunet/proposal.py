@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydicom.sr.coding import Code
+
+from inference import label_codes
 from inference.errors import ModelRefused
 from inference.nnunet import folder, labels, plans
 from inference.nnunet.architectures import BLOCKS
@@ -13,11 +16,8 @@ from inference.nnunet.labels import Labels
 from inference.nnunet.loading import document
 from inference.nnunet.plans import Configuration, Plans, Scheme
 
-PRIVATE_SCHEME = "99LOCAL"  # PS3.16 section 8.2
-LONGEST_CODE = 16  # characters of a Code Value (SH)
-LONGEST_NAME = 64  # of a LO
+LONGEST_NAME = 64  # characters of a value of VR LO
 TOTALSEGMENTATOR = "totalsegmentator"  # turns every image to RAS before nnU-Net sees it
-GOLDEN_ANGLE = 137.508  # degrees of hue between labels, so that neighbours differ
 
 
 def propose(path: Path) -> Mapping[str, Any] | None:
@@ -120,29 +120,24 @@ def _modalities(configuration: Configuration) -> list[str]:
 def _labels(found: Labels) -> Sequence[dict[str, Any]]:
     regions = found.regions_order is not None
     return [
-        _label(one.name, index if regions else one.values[0], index)
+        _label(one.name, index if regions else one.values[0])
         for index, one in enumerate(found.structures)
     ]
 
 
-def _label(name: str, value: int, index: int) -> dict[str, Any]:
-    return {
+def _label(name: str, value: int) -> dict[str, Any]:
+    meaning = label_codes.meaning(name)
+    table: dict[str, Any] = {
         "value": value,
         "name": name[:LONGEST_NAME],
-        "type": [f"NNUNET{value}"[:LONGEST_CODE], PRIVATE_SCHEME, name[:LONGEST_NAME]],
-        "colour": list(_colour(index)),
+        "category": _code(meaning.category),
+        "type": _code(meaning.type),
+        "colour": list(label_codes.colour(value)),
     }
+    if meaning.modifier is not None:
+        table["modifier"] = _code(meaning.modifier)
+    return table
 
 
-def _colour(index: int) -> tuple[int, int, int]:
-    """A saturated colour, far from those of the indices around it."""
-    sector, share = divmod(index * GOLDEN_ANGLE % 360 / 60, 1)
-    rising, falling = round(60 + 180 * share), round(240 - 180 * share)
-    return (
-        (240, rising, 60),
-        (falling, 240, 60),
-        (60, 240, rising),
-        (60, falling, 240),
-        (rising, 60, 240),
-        (240, 60, falling),
-    )[int(sector)]
+def _code(code: Code) -> list[str]:
+    return [code.value, code.scheme_designator, code.meaning]

@@ -3,8 +3,7 @@
 At no time is more than one class at the image's resolution in memory, beside the winner so far.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from inference.nnunet.preprocessing import Prepared
 HALF = 0.5  # probability from which a region counts
 
 
+@torch.inference_mode()
 def restored(
     logits: Tensor,
     prepared: Prepared,
@@ -36,33 +36,29 @@ def restored(
         limits = thresholds or (HALF,) * len(labels.regions_order)
         found = _regions(logits, prepared, configuration, labels.regions_order, limits)
     whole = np.zeros(prepared.whole, np.int16)
-    whole[prepared.box] = found
+    whole[prepared.box] = found.cpu().numpy()
     return whole.transpose(configuration.transpose_backward)
 
 
-def _channel(
-    logits: Tensor, index: int, prepared: Prepared, configuration: Configuration
-) -> NDArray[np.floating[Any]]:
-    return resampling.image(
-        logits[index].numpy(),
-        prepared.cropped,
-        configuration.probabilities,
-        spacing=prepared.wanted,
-        wanted=prepared.spacing,
-    )
+def _classes(logits: Tensor, prepared: Prepared, configuration: Configuration) -> Iterator[Tensor]:
+    for channel in logits:
+        yield resampling.logits(
+            channel,
+            prepared.cropped,
+            configuration.probabilities,
+            spacing=prepared.wanted,
+            wanted=prepared.spacing,
+        )
 
 
-def _competing(
-    logits: Tensor, prepared: Prepared, configuration: Configuration
-) -> NDArray[np.int16]:
+def _competing(logits: Tensor, prepared: Prepared, configuration: Configuration) -> Tensor:
     """The class with the largest logit; of equal ones the first."""
-    best = _channel(logits, 0, prepared, configuration).copy()
-    found = np.zeros(best.shape, np.int16)
-    for index in range(1, len(logits)):
-        channel = _channel(logits, index, prepared, configuration)
-        larger = channel > best
-        found[larger] = index
-        np.copyto(best, channel, where=larger)
+    classes = _classes(logits, prepared, configuration)
+    best = next(classes).clone()
+    found = torch.zeros(best.shape, dtype=torch.int16, device=best.device)
+    for index, channel in enumerate(classes, start=1):
+        found.masked_fill_(channel > best, index)
+        torch.maximum(best, channel, out=best)
     return found
 
 
@@ -72,11 +68,10 @@ def _regions(
     configuration: Configuration,
     values: Sequence[int],
     limits: Sequence[float],
-) -> NDArray[np.int16]:
+) -> Tensor:
     """Each region over those before it."""
-    found = np.zeros(prepared.cropped, np.int16)
-    for index, (value, limit) in enumerate(zip(values, limits, strict=True)):
-        channel = _channel(logits, index, prepared, configuration)
-        probability = torch.sigmoid(torch.from_numpy(channel).float()).numpy()
-        found[probability > limit] = value
+    found = torch.zeros(prepared.cropped, dtype=torch.int16, device=logits.device)
+    classes = _classes(logits, prepared, configuration)
+    for channel, value, limit in zip(classes, values, limits, strict=True):
+        found.masked_fill_(torch.sigmoid(channel.float()) > limit, value)
     return found
