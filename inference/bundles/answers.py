@@ -1,6 +1,6 @@
 """What a bundle's numbers mean, by its sidecar: masks on the image's grid, classes, values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,25 @@ def segmentation(values: Values, image: Image | PlanarImage, description: Descri
         masks = _channels(values, description)
     else:
         masks = _labels(_label_map(values), description)
-    segments = tuple(
-        Segment(definition=label.definition, mask=_placed(mask, image)) for label, mask in masks
-    )
+    return _segmented(((one, _placed(mask, image)) for one, mask in masks), image, description)
+
+
+def labelled(labels: NDArray[Any], image: Image, description: Description) -> Findings:
+    """Segments of a label map (slice, row, column), or of masks (class, slice, row, column)."""
+    if labels.ndim == image.volume.array.ndim:
+        masks = _labels(labels, description)
+    elif description.overlapping:
+        masks = _channels(labels, description)
+    else:
+        masks = _labels(labels.argmax(axis=0) if len(labels) > 1 else labels[0], description)
+    placed = ((one, image.volume.with_array(np.ascontiguousarray(mask))) for one, mask in masks)
+    return _segmented(placed, image, description)
+
+
+def _segmented(
+    masks: Iterable[tuple[Label, Any]], image: Image | PlanarImage, description: Description
+) -> Findings:
+    segments = tuple(Segment(definition=label.definition, mask=mask) for label, mask in masks)
     measured = () if isinstance(image, PlanarImage) else tuple(map(measurement.volume, segments))
     return Findings(
         verdict=Verdict.MEASURED,
@@ -46,7 +62,7 @@ def segmentation(values: Values, image: Image | PlanarImage, description: Descri
     )
 
 
-def _channels(values: Values, description: Description) -> Iterator[tuple[Label, Mask]]:
+def _channels(values: NDArray[Any], description: Description) -> Iterator[tuple[Label, Mask]]:
     for label in description.labels:
         if label.value >= len(values):
             raise ModelError(f"the model gave {len(values)} channels; a label has {label.value}")
@@ -67,13 +83,20 @@ def _label_map(values: Values) -> NDArray[np.int32]:
     return np.asarray(rounded, np.int32)
 
 
-def _labels(values: NDArray[np.int32], description: Description) -> Iterator[tuple[Label, Mask]]:
+def _labels(values: NDArray[Any], description: Description) -> Iterator[tuple[Label, Mask]]:
     if values.min(initial=0) < 0:
         raise ModelError("the model gave a label map with values below 0")
-    present = np.bincount(values.ravel())
+    present = _counts(values)
     for label in description.labels:
         if label.value < present.size and present[label.value]:
             yield label, values == label.value
+
+
+def _counts(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Voxels of each value; plane by plane, since bincount makes 8 bytes of every voxel."""
+    length = int(values.max(initial=0)) + 1
+    counts = [np.bincount(plane.ravel(), minlength=length) for plane in values]
+    return np.asarray(np.sum(counts, axis=0), np.int64)
 
 
 def _placed(mask: Mask, image: Image | PlanarImage) -> Any:

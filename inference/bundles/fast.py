@@ -4,7 +4,7 @@ What `recognition` does not know, or an image whose axes are not at right angles
 bundle has it. Values of labels and masks are on the image's own grid, axes (slice, row, column).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,15 +14,17 @@ from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inference.bundles import answers
 from inference.bundles.recipe import Recipe
 from inference.bundles.recognition import Chain, Intensity, recognised
+from inference.description import Description
 from inference.engine import labelling, precision, resampling, sliding_window
 from inference.engine.device import Device
 from inference.engine.effort import Effort, managed
 from inference.engine.precision import Choice
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
-from inference.findings import Image
+from inference.findings import Findings, Image
 
 FIELD_SEED = 20
 FIELD_HU = 1000.0  # what the seeded field spans, up and down
@@ -42,8 +44,16 @@ class Labelled:
 class FastBundle:
     """A recognised bundle on a device. What memory allows is remembered from image to image."""
 
-    def __init__(self, recipe: Recipe, chain: Chain, device: Device, choice: Choice) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        chain: Chain,
+        device: Device,
+        choice: Choice,
+        description: Description,
+    ) -> None:
         self.choice = choice
+        self._description = description
         self._chain = chain
         self._device = device
         self._predict = precision.predictor(recipe.network, device, choice.precision)
@@ -52,8 +62,17 @@ class FastBundle:
             on_host=device.torch.type == "cpu",
         )
 
+    def findings(self, image: Image) -> Findings:
+        """What the bundle says of one image; raises what `labels` raises."""
+        found = self.labels(image, self._description.roles)
+        said = answers.labelled(found.labels, image, self._description)
+        return replace(said, limitations=(*said.limitations, *found.limits))
+
     def labels(self, image: Image, roles: Sequence[str] = ()) -> Labelled:
-        """What the bundle finds; raises resampling.Oblique for a grid it is not made for."""
+        """What the bundle finds.
+
+        Raises Oblique or UnevenScores for what it is not made for; the bundle's own parts are.
+        """
         volume = image.volume
         grid = resampling.mapping(
             np.asarray(volume.affine, np.float64), volume.spatial_shape, self._chain.spacing
@@ -93,34 +112,37 @@ class FastBundle:
         return (f"Memory allowed windows of {words[0]} voxels instead of the model's {words[1]}.",)
 
 
-def load(recipe: Recipe, options: Mapping[str, Any], device: Device) -> FastBundle | None:
+def load(recipe: Recipe, description: Description, device: Device) -> FastBundle | None:
     """The bundle run by the engine; None when it is not of the common kind.
 
-    `options`: `agreement`, from 0 to 1, below which bfloat16 is not used (above 1: never);
-    `engine = false` runs the bundle as it has it. Raises ModelRefused for other values.
+    Options of the sidecar: `agreement`, 0 to 1, below which bfloat16 is not used (above 1:
+    never); `engine = false`: as the bundle has it. Raises ModelRefused for other values.
     """
+    options = description.options
     bound, wanted = options.get("agreement", precision.BOUND), options.get("engine", True)
     if not isinstance(bound, int | float) or not isinstance(wanted, bool):
         raise ModelRefused("options.agreement is a number, options.engine true or false")
     chain = recognised(recipe) if wanted else None
-    if chain is None:
+    if chain is None or (description.overlapping and chain.rule.threshold is None):
         return None
     precision.prepared(recipe.network, device, len(chain.windows.size))
-    samples = [_changed(_field(chain), chain.after, chain.image_key)]
     try:
+        samples = [_changed(_field(chain, description), chain.after, chain.image_key)]
         choice = precision.choose(recipe.network, device, chain.rule, samples, bound=bound)
     except (RuntimeError, UnevenScores):  # (it takes no single window: it runs as it is)
         return None
-    return FastBundle(recipe, chain, device, choice)
+    return FastBundle(recipe, chain, device, choice, description)
 
 
-def _field(chain: Chain) -> Tensor:
+def _field(chain: Chain, description: Description) -> Tensor:
     """One window of blobs of several sizes: seeded, as bright and dark as a CT."""
     size = tuple(extent if extent > 0 else 96 for extent in chain.windows.size)
     generator = torch.Generator().manual_seed(FIELD_SEED)
-    field = torch.zeros(1, 1, *size)
+    channels = max(1, len(description.roles))
+    field = torch.zeros(1, channels, *size)
     for coarse in (3, 8, 24):
-        noise = torch.randn(1, 1, *(min(coarse, extent) for extent in size), generator=generator)
+        shape = (1, channels, *(min(coarse, extent) for extent in size))
+        noise = torch.randn(shape, generator=generator)
         field += torch.nn.functional.interpolate(noise, size=size, mode="trilinear")
     return field[0] * (FIELD_HU / float(field.abs().max()))
 

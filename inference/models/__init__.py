@@ -128,11 +128,15 @@ class ModelModule(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A model's files with what its sidecar says of them. `trusted`: its code may run."""
+    """A model's files with what its sidecar says of them. `trusted`: its code may run.
+
+    `device`: where it runs, see `engine.device.choose`.
+    """
 
     description: Description
     files: ModelFiles
     trusted: bool = False
+    device: str = "auto"
 
     @property
     def requirements(self) -> Requirements:
