@@ -78,6 +78,8 @@ MULTI_FRAME = frozenset(
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 TRUE_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+OTHER_COLOUR = ("YBR_PARTIAL_420", "YBR_PARTIAL_422", "HSV", "ARGB", "CMYK", "XYB")
+COLOUR_SPACES = (*GREY, PALETTE, *TRUE_COLOUR, *OTHER_COLOUR)
 COLOUR_BITS = 8
 SIDES = ("L", "R", "B")
 
@@ -130,11 +132,10 @@ def picture_of(dataset: Dataset) -> Picture:
     rows, columns = number(dataset, "Rows") or 0, number(dataset, "Columns") or 0
     if min(rows, columns) <= 0:
         raise Unsuitable(f"{rows:.0f} rows and {columns:.0f} columns")
-    label = text(dataset, "InstanceNumber")
     place = number(dataset, "InstanceNumber")
     return Picture(
         dataset=dataset,
-        name=f"image {label}" if label else "an image without Instance Number",
+        name="an image without Instance Number" if place is None else f"image {place:.0f}",
         order=(float("inf") if place is None else place, str(dataset.SOPInstanceUID)),
         rows=int(rows),
         columns=int(columns),
@@ -162,7 +163,7 @@ def _photometric(dataset: Dataset) -> str:
     if found in (*GREY, PALETTE) and samples == 1:
         return found
     if found not in TRUE_COLOUR or samples != len("RGB"):
-        space = found or "no colour space"
+        space = found if found in COLOUR_SPACES else "an unknown colour space"
         raise Unsuitable(f"{space} of {samples or 0:.0f} samples per pixel is not read")
     bits = number(dataset, "BitsAllocated") or 0
     if bits != COLOUR_BITS:

@@ -21,6 +21,7 @@ from inference.planar import Views
 from inference.volume import Stack
 
 PLANAR = 2  # dimensions
+NOT_COMBINED = "planar images of several series lie nowhere in the patient and are not combined"
 DESCRIPTIONS = (
     "Modality",
     "BodyPartExamined",
@@ -75,6 +76,9 @@ def analyse(
     Raises EncodingError when a result object does not pass its checks, and what the model raises.
     """
     if model.requirements.dimensions == PLANAR:
+        if companions is not None:
+            findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=NOT_COMBINED)
+            return _refused(datasets, findings, provenance, options)
         return _analyse_views(datasets, model, provenance, options)
     try:
         stack = _read(datasets, companions)

@@ -110,6 +110,15 @@ def test_slices_are_refused_by_a_model_of_planar_images() -> None:
     assert len(analysis.objects) == 1
 
 
+def test_planar_images_of_several_series_are_not_combined() -> None:
+    both = pipeline.Companions(role="PA", others={"lateral": [picture(spot((3, 4)), name="2")]})
+    analysis = pipeline.analyse(
+        [picture(spot((3, 4)))], brightest.load({}), PROVENANCE, Options(), both
+    )
+    assert analysis.findings.verdict is Verdict.NOT_ANALYSED
+    assert analysis.reason == pipeline.NOT_COMBINED
+
+
 def test_planar_images_are_refused_by_a_model_of_volumes() -> None:
     model = body_outline.load({})
     analysis = pipeline.analyse([picture(spot((3, 4)))], model, PROVENANCE, Options())

@@ -104,6 +104,10 @@ def test_anything_else_is_named(sop_class: str, words: str) -> None:
         ({"Rows": 0}, "0 rows and 16 columns"),
         ({"NumberOfFrames": 2}, "2 frames in an object of Computed Radiography"),
         ({"PhotometricInterpretation": "HSV"}, "HSV of 1 samples per pixel is not read"),
+        (
+            {"PhotometricInterpretation": "DOE_JANE"},
+            "an unknown colour space of 1 samples per pixel is not read",
+        ),
         ({"PhotometricInterpretation": "RGB"}, "RGB of 1 samples per pixel is not read"),
         ({"BitsAllocated": 1}, "image 1: 1 bits allocated; 8, 16 and 32 are read"),
         ({"Rows": 1000}, "image 1: 1 x 1000 x 16 pixels of 16 bits cannot come from 384 bytes"),
