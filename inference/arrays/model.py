@@ -165,12 +165,13 @@ def _on_grid(found: Tensor, grid: Sequence[int], space: Sequence[int]) -> Tensor
 
 def taken(answer: Any, which: int | str) -> Tensor:
     """The output that is meant; raises ModelRefused when there is none."""
-    if isinstance(answer, Mapping):
-        found = answer.get(which) if isinstance(which, str) else None
-    elif isinstance(answer, Sequence):
-        found = answer[which] if isinstance(which, int) and which < len(answer) else None
+    by_name = answer if isinstance(answer, Mapping) else {}
+    if isinstance(which, str):
+        found = by_name.get(which)
     else:
-        found = answer if which == 0 else None
+        several = isinstance(answer, Mapping | Sequence)
+        outputs = list(by_name.values() if by_name else answer) if several else [answer]
+        found = outputs[which] if which < len(outputs) else None
     if not isinstance(found, Tensor):
         raise ModelRefused(f"options.output.take: the network gives no output {which!r}")
     return found

@@ -166,7 +166,7 @@ def _classes(given: Mapping[str, Any], by_name: Mapping[str, Label]) -> Iterator
 def _numbers(given: Mapping[str, Any], by_name: Mapping[str, Label]) -> Iterator[Measurement]:
     for name, value in given.items():
         label = _label(name, "numbers", by_name)
-        parts = value if isinstance(value, Sequence) else (value,)
+        parts = value if isinstance(value, list | tuple) else (value,)
         if len(parts) not in (1, INTERVAL):
             raise ModelError(f"numbers: {name}: allowed: a value, or (value, lowest, highest)")
         number, *ends = (_number(part, f"numbers: {name}") for part in parts)

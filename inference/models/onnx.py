@@ -72,7 +72,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
 
 
 def _network(artifact: Artifact, name: str) -> Function:
-    """A session as a function of a tensor; outputs by name, and the first as 0."""
+    """A session as a function of a tensor; outputs by name, in their order."""
     content, where = artifact.files.read(name), f"{artifact.files.path.name}: {name}"
     if EXTERNAL in content:
         raise ModelRefused(f"{where} keeps weights in other files; allowed: all in one file")
@@ -84,10 +84,10 @@ def _network(artifact: Artifact, name: str) -> Function:
     names = [one.name for one in session.get_outputs()]
     wanted, dtype = inputs[0].name, DTYPES[inputs[0].type]
 
-    def network(batch: Tensor) -> dict[int | str, Tensor]:
-        arrays = session.run(names, {wanted: batch.cpu().numpy().astype(dtype)})
-        tensors = [torch.from_numpy(np.asarray(array)) for array in arrays]
-        return {**dict(enumerate(tensors)), **dict(zip(names, tensors, strict=True))}
+    def network(batch: Tensor) -> dict[str, Tensor]:
+        arrays = session.run(names, {wanted: batch.numpy().astype(dtype)})
+        tensors = (torch.from_numpy(np.asarray(array)) for array in arrays)
+        return dict(zip(names, tensors, strict=True))
 
     return network
 
