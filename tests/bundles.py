@@ -5,6 +5,7 @@ The weights are those of a freshly made network, seeded, in the file that the bu
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,5 +64,10 @@ def artifact(bundle: Path, changes: dict[str, Any] | None = None) -> Artifact:
     plain = model_add.drafted(bundle, proposed).unwrap()
     for key, value in (changes or {}).items():
         plain[key] = {**plain[key], **value} if isinstance(value, dict) else value
-    parsed = description.parse(sidecar.parse(plain, Place(file=sidecar.path_of(bundle))).plain)
+    return described(bundle, sidecar.parse(plain, Place(file=sidecar.path_of(bundle))).plain)
+
+
+def described(bundle: Path, plain: Mapping[str, Any]) -> Artifact:
+    """The bundle as its sidecar describes it."""
+    parsed = description.parse(plain)
     return Artifact(description=parsed, files=ModelFiles(path=bundle, digests=parsed.files))

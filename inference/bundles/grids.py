@@ -66,7 +66,6 @@ def tensor(image: Image | PlanarImage, roles: Sequence[str] = ()) -> Any:
     grid = of_image(image)
     values, channel = _values(image, roles)
     meta = {
-        "affine": grid.affine.copy(),
         "original_affine": grid.affine.copy(),
         "spatial_shape": np.array(grid.shape),
         "original_channel_dim": channel,

@@ -4,6 +4,7 @@ Network, preprocessing, inferer and postprocessing stay separate: each is one st
 with its affine to a result, and each may be replaced by something faster that does the same.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from inference.model_files import ModelFiles
 
 PREDICTION = "pred"  # the key under which MONAI's evaluators keep what the network said
 CONTAINERS = ("model", "state_dict", "network", "model_state_dict")
+MISSING = re.compile(r"No module named '(\w+)")
 WRAPPED = "module."  # what DataParallel puts before every name
 
 Sample = dict[str, Any]
@@ -138,8 +140,8 @@ def _reason(error: BaseException) -> str:
     """The first cause in one line: a package that is missing by its name."""
     chain = list(_causes(error))
     for one in chain:
-        if isinstance(one, ModuleNotFoundError) and one.name:
-            return f"the package {one.name} is not installed"
+        if isinstance(one, ImportError) and (missing := MISSING.search(str(one))):
+            return f"the package {missing[1]} is not installed"
     deepest = chain[-1]
     text = str(deepest).strip().splitlines()
     return f"{type(deepest).__name__}: {text[0][:200] if text else 'no words'}"
