@@ -16,7 +16,7 @@ from pydicom import Dataset
 from inference import description, features, pipeline, rehearsal
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
-from inference.errors import InferenceError
+from inference.errors import InferenceError, ModelRefused
 from inference.features import Mask, View
 from inference.findings import Findings, Image, PlanarImage
 from inference.model_files import ModelFiles
@@ -114,8 +114,16 @@ class Analyst:
     def _model(self, name: str) -> Model:
         if name not in self._loaded:
             setup = self._models[name]
+            self._refuse_unconfined(setup)
             self._loaded[name] = _load(setup, package=self._setup.package)
         return self._loaded[name]
+
+    def _refuse_unconfined(self, setup: ModelSetup) -> None:
+        unconfined = self._setup.unconfined
+        if unconfined is not None and setup.artifact is not None and setup.artifact.trusted:
+            raise ModelRefused(
+                f"trusted code does not run: nothing would keep it from {unconfined}"
+            )
 
     def _provenance(self, task: Task) -> Provenance:
         model: ModelSetup = self._models[task.model]

@@ -1,7 +1,8 @@
 """Whatever the science does, the worker gets an answer or a reason: it runs where it can be killed.
 
 This module is the worker's end of the pipe and the first step of the child; neither imports the
-science, which the child then loads as `service.analysis`.
+science, which the child then loads as `service.analysis`, confined (service/sandbox.py). Nothing
+that the child sends becomes code here.
 """
 
 import importlib
@@ -10,11 +11,16 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
-from service import log, processes
+from service import answers, log, processes, sandbox
 from service.exits import FAILURE
+from service.scratch import Scratch
 from service.tasks import Answer, Ready, Setup, Task
 
 START_SECONDS = 300.0  # to import the science and load the models
@@ -32,10 +38,15 @@ class Child:
         self._context = multiprocessing.get_context("spawn")
         ours, theirs = self._context.Pipe()
         self._pipe: Connection = ours
+        self._scratch = Scratch()
         self._process = self._context.Process(
-            target=run, args=(theirs, setup, os.getpid()), name="analysis", daemon=True
+            target=run,
+            args=(theirs, setup, os.getpid(), self._scratch.path),
+            name="analysis",
+            daemon=True,
         )
-        self._process.start()
+        with _environment(sandbox.environment(os.environ, self._scratch.path)):
+            self._process.start()
         theirs.close()
         self._timer = self._alarm(START_SECONDS)
 
@@ -63,13 +74,20 @@ class Child:
         Raises ChildEnded when it will say nothing more.
         """
         if self._pipe not in wait([self._pipe, self._process.sentinel], timeout=seconds):
+            overflown = self._scratch.overflown()
+            if overflown is not None:
+                self.kill()
+                raise ChildEnded(overflown)
             if self._process.exitcode is None or self._pipe.poll():
                 return None
             raise self._ended()
         try:
-            message: Answer | Ready = self._pipe.recv()
+            message = answers.read(self._pipe.recv_bytes(answers.LARGEST))
         except (EOFError, OSError) as error:
             raise self._ended() from error
+        except answers.NoAnswerError as error:
+            self.kill()
+            raise ChildEnded("said something that is no answer") from error
         self._timer.cancel()
         return message
 
@@ -79,6 +97,7 @@ class Child:
         self._process.kill()
         self._process.join()
         self._pipe.close()
+        self._scratch.remove()
 
     def _alarm(self, seconds: float) -> "_Alarm":
         alarm = _Alarm(seconds, self._process)
@@ -117,8 +136,21 @@ class _Alarm(threading.Thread):
         self._cancelled.set()
 
 
-def run(pipe: Connection, setup: Setup, parent: int) -> None:
-    """The child's whole life: arranged so that it dies first and alone, then the science."""
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """What is started meanwhile has these variables from its first instruction on."""
+    ours = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(ours)
+
+
+def run(pipe: Connection, setup: Setup, parent: int, scratch: Path) -> None:
+    """The child's whole life: arranged so that it dies first and alone, confined, the science."""
     processes.end_with_parent(parent, signal.SIGKILL)
     processes.be_killed_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -127,7 +159,17 @@ def run(pipe: Connection, setup: Setup, parent: int) -> None:
         processes.limit_memory(setup.memory_bytes)
     log.configure(role="analysis", level=setup.log_level, file=setup.log_file)
     try:
-        importlib.import_module("service.analysis").serve(pipe, setup)  # only here is it wanted
+        confined = replace(setup, unconfined=_confine(setup, scratch))
+        importlib.import_module("service.analysis").serve(pipe, confined)  # only here is it wanted
     except Exception as error:  # noqa: BLE001  (rim: the worker sees the end and starts another)
         log.failure("failure", error, detail="the child of the worker raised")
         sys.exit(FAILURE)
+
+
+def _confine(setup: Setup, scratch: Path) -> str | None:
+    lacking = sandbox.confine(
+        sandbox.Bounds(readable=setup.readable, writable=scratch, package=setup.package)
+    )
+    if lacking is not None:
+        log.event("child.unconfined", reason=lacking)
+    return lacking

@@ -140,6 +140,11 @@ EVENTS: Mapping[str, Event] = {
         meaning="the process that runs the models ended or was killed",
         fields=("process_id", "exit_code", "signal", "reason"),
     ),
+    "child.unconfined": Event(
+        level="error",
+        meaning="this machine cannot keep models from files or the network: no trusted model runs",
+        fields=("reason",),
+    ),
     "model.unavailable": Event(
         level="error",
         meaning="a configured model cannot be loaded; its jobs fail with this reason",

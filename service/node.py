@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from service import log, processes
 from service.config import DESTINATIONS, TRIGGERS, Configuration, Model
@@ -339,7 +340,13 @@ def child_setup(configuration: Configuration) -> Setup:
         memory_bytes=None if limit is None else int(limit * GIB),
         log_level=configuration.log.level,
         log_file=configuration.log.file,
+        readable=(configuration.storage.directory / "instances", *_model_files(configuration)),
     )
+
+
+def _model_files(configuration: Configuration) -> tuple[Path, ...]:
+    artifacts = (model.artifact for model in configuration.models)
+    return tuple(artifact.path for artifact in artifacts if artifact is not None)
 
 
 def takers(configuration: Configuration) -> dict[str, tuple[str, ...]]:

@@ -46,6 +46,8 @@ class Setup:
     memory_bytes: int | None = None
     log_level: str = "info"
     log_file: Path | None = None
+    readable: tuple[Path, ...] = ()  # beside the program: received instances, the models' files
+    unconfined: str | None = None  # what the child could not be kept from, in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

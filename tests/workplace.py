@@ -109,6 +109,7 @@ class Workplace:
                 package=package,
                 memory_bytes=memory_bytes,
                 log_file=log_file,
+                readable=(self.store.path("instances"),),
             ),
             terms=Terms(
                 worker="test",
