@@ -240,7 +240,7 @@ def test_requeue_without_any_analysis(
         (["check"], 2, "hounsfield check: the following arguments are required: CONFIG"),
         (["check", "absent.toml"], 2, "hounsfield: absent.toml: cannot be read: No such file"),
         (["check", "{config}", "--ech"], 2, "hounsfield: unrecognized arguments: --ech"),
-        (["models", "{config}", "--add", "x"], 2, "hounsfield: unrecognized arguments: --add x"),
+        (["models", "{config}", "--run", "x"], 2, "hounsfield: unrecognized arguments: --run x"),
         (["run", "{config}", "--role", "infer,cook"], 2, "hounsfield: --role: 'cook' is unknown"),
         (["explain", "{config}", "absent"], 2, "hounsfield: absent: does not exist; allowed"),
         (["explain", "{config}", "{config}"], 1, "hounsfield: {config}: skipped"),
