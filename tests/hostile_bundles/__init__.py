@@ -1,0 +1,1 @@
+"""Bundles, TorchScript, pickles and Python that try what no model may do."""
