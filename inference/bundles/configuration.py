@@ -182,7 +182,7 @@ def _edit(item: Any) -> Any:
         table = {key: _device(key, _edit(value)) for key, value in item.items()}
         return _component(table) if isinstance(table.get(TARGET), str) else table
     if isinstance(item, list | tuple):
-        return [_edit(value) for value in item]
+        return _nearest([_edit(value) for value in item])
     if not isinstance(item, str):
         return item
     if OTHER_FILE.match(item):
@@ -212,3 +212,18 @@ def _loaded(table: Tree) -> Tree:
     if "keys" in table:
         return {TARGET: "EnsureChannelFirstd", "keys": table["keys"]}
     return {TARGET: "EnsureChannelFirst"}
+
+
+def _nearest(items: list[Any]) -> list[Any]:
+    """Transforms of which none interpolates between labels: what is inverted after argmax is not.
+
+    Between the labels 0 and 2 there would be 1, another structure.
+    """
+    chosen = False
+    for item in items:
+        name = class_name(str(item.get(TARGET))) if isinstance(item, Mapping) else ""
+        if name.startswith("AsDiscrete") and item.get("argmax") is True:
+            chosen = True
+        if chosen and name.startswith("Invert") and item.get("nearest_interp") is False:
+            item["nearest_interp"] = True
+    return items

@@ -22,7 +22,8 @@ Values = NDArray[np.float32]
 
 LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 SAME_PLACE = 1e-3  # mm; what float32 leaves of coordinates of a metre is a tenth of it
-COLOURS = 3
+COLOURS, GREY = 3, 2  # length of the last axis; dimensions without it
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +57,18 @@ def _of_volume(volume: hd.Volume) -> Grid:
     return Grid(shape=(columns, rows, slices), affine=LPS_TO_RAS @ lps)
 
 
-def tensor(image: Image | PlanarImage, roles: Sequence[str] = ()) -> Any:
+def tensor(
+    image: Image | PlanarImage, roles: Sequence[str] = (), *, colours: int | None = None
+) -> Any:
     """A MetaTensor as a file reader gives it, float32: (x, y[, z]), colours last, roles first.
 
-    `roles`: which series are the channels, in order; () for the image alone.
+    `roles`: which series are the channels, in order; () for the image alone. `colours`: 3 makes a
+    grey picture one of three equal colours, 1 a coloured one grey (ITU-R BT.601, as Pillow does).
     """
     from monai.data.meta_tensor import MetaTensor
 
     grid = of_image(image)
-    values, channel = _values(image, roles)
+    values, channel = _values(image, roles, colours)
     meta = {
         "original_affine": grid.affine.copy(),
         "spatial_shape": np.array(grid.shape),
@@ -81,14 +85,24 @@ def _torch(affine: Affine) -> Any:
     return torch.as_tensor(affine.copy())
 
 
-def _values(image: Image | PlanarImage, roles: Sequence[str]) -> tuple[Any, str | int]:
+def _values(
+    image: Image | PlanarImage, roles: Sequence[str], colours: int | None
+) -> tuple[Any, str | int]:
     """The values and which axis holds the channels."""
     if isinstance(image, PlanarImage):
-        turned = np.moveaxis(image.pixels, 0, 1)
+        turned = _coloured(np.moveaxis(image.pixels, 0, 1), colours)
         return _copied(turned), -1 if turned.ndim == COLOURS else "no_channel"
     if not roles:
         return _copied(image.volume.array.transpose(2, 1, 0)), "no_channel"
     return _copied(np.stack([image.roles[role].array.transpose(2, 1, 0) for role in roles])), 0
+
+
+def _coloured(pixels: NDArray[Any], colours: int | None) -> NDArray[Any]:
+    if colours == COLOURS and pixels.ndim == GREY:
+        return np.repeat(pixels[..., None], COLOURS, axis=-1)
+    if colours == 1 and pixels.ndim > GREY:
+        return np.asarray(pixels @ LUMA)
+    return pixels
 
 
 def _copied(values: NDArray[Any]) -> Any:

@@ -69,9 +69,11 @@ class _Bundle:
     def tables(self) -> dict[str, Any]:
         """The sidecar."""
         task = self._task()
-        options = {"weights": self._weights()}
+        options: dict[str, Any] = {"weights": self._weights()}
         if task == "classification":
             options["activation"] = self._activation()
+        if self._dimensions() == 2 and (colours := self._channels()) in (1, 3):
+            options["colours"] = colours
         return {
             "name": str(self._stated.get("name", self._path.name))[:LONG],
             "version": str(self._stated.get("version", "unknown"))[:LONG],
@@ -146,6 +148,20 @@ class _Bundle:
     def _computed(self) -> bool:
         return any(class_name(one[TARGET]).startswith("Lambda") for one in self._after)
 
+    def _written(self) -> list[int]:
+        """The numbers in the functions that compute the labels, indices not."""
+        texts = [str(one.get("func")) for one in self._after if "func" in one]
+        plain = " ".join(re.sub(r"\[[^\]]*\]+", " ", text) for text in texts)
+        return sorted(
+            {int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w.])", plain)} - {0}
+        )
+
+    def _table(self) -> dict[int, str]:
+        """Labels that the configuration itself lists: name -> value."""
+        listed = self._tree.get("labels")
+        pairs = listed.items() if isinstance(listed, Mapping) else ()
+        return {v: str(name) for name, v in pairs if type(v) is int and v > 0}
+
     def _outputs(self) -> int | None:
         for key in ("out_channels", "num_classes"):
             found = self._resolved(self._network.get(key))
@@ -178,11 +194,14 @@ class _Bundle:
     def _found(self, task: str) -> dict[int, str]:
         names = self._names()
         outputs = self._outputs()
+        if task == "segmentation" and self._computed():
+            return {value: f"Label {value}" for value in self._written()}
         if task == "segmentation" and not self._overlapping(task):
             named = {v: n for v, n in names.items() if n.strip().lower() not in BACKGROUNDS}
             if outputs == 1 and set(named) == {0}:  # one channel: what is there has the value 1
                 named = {1: named[0]}
             names = {value: name for value, name in named.items() if value > 0}
+            names = names or self._table()
             return names or {v: f"Label {v}" for v in range(1, max(2, outputs or 2))}
         return names or {value: f"Class {value}" for value in range(outputs or 1)}
 
@@ -197,17 +216,24 @@ class _Bundle:
     def _input(self) -> dict[str, Any]:
         dimensions = self._dimensions()
         stated = self._format("inputs", "image")
-        channels = stated.get("channel_def", {})
-        count = stated.get("num_channels", len(channels))
+        channels, count = stated.get("channel_def", {}), self._channels()
         table: dict[str, Any] = {
             "modalities": list(_modalities(stated, dimensions)),
             "dimensions": dimensions,
         }
         if dimensions == 3 and self._inferer != "SliceInferer":
             table["min_slices"] = VOLUME_SLICES
-        if dimensions == 3 and isinstance(count, int) and count > 1:
+        if dimensions == 3 and count > 1:
             table["series"] = [_role(str(channels.get(str(i), i))) for i in range(count)]
         return table
+
+    def _channels(self) -> int:
+        """Of the input: what the network takes, else what the metadata say."""
+        stated = self._format("inputs", "image")
+        found = self._resolved(self._network.get("in_channels"))
+        if "TorchVision" in str(self._network.get(TARGET)) or not isinstance(found, int):
+            found = stated.get("num_channels", len(stated.get("channel_def", {})))
+        return found if isinstance(found, int) else 1
 
     def _dimensions(self) -> int:
         if self._inferer == "SliceInferer":

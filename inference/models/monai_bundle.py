@@ -78,10 +78,12 @@ class BundleModel:
                     return self.quick.findings(image)
                 except (Oblique, UnevenScores):
                     pass  # MONAI's own way takes these too
-            sample = recipe.prepared(self.recipe, grids.tensor(image, self.description.roles))
+            colours = self.description.options.get("colours")
+            seen = grids.tensor(image, self.description.roles, colours=colours)
+            sample = recipe.prepared(self.recipe, seen)
             try:
                 logits = recipe.predicted(self.recipe, sample)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 return _not_taken(error, sample[self.recipe.image_key])
             return self._answer(image, sample, logits)
 
@@ -97,7 +99,7 @@ class BundleModel:
         return answers.regression(numbers, self.description)
 
 
-def _not_taken(error: RuntimeError, seen: torch.Tensor) -> Findings:
+def _not_taken(error: Exception, seen: torch.Tensor) -> Findings:
     """The refusal of a network that takes images of some sizes only; any other error goes on."""
     if not any(words in str(error) for words in WRONG_SIZE):
         raise error

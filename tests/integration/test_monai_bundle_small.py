@@ -19,7 +19,7 @@ import torch
 from inference import phantom, volume
 from inference.bundles import configuration, grids, recipe
 from inference.errors import ModelError, ModelRefused
-from inference.findings import Image, Verdict
+from inference.findings import Acquisition, Image, PlanarImage, Verdict
 from inference.models import Artifact
 from inference.models.monai_bundle import BundleModel
 from tests import bundles
@@ -335,6 +335,39 @@ def test_what_nothing_refers_to_is_left_out_and_so_are_its_imports() -> None:
     )
     assert set(tree) == {"imports", "network_def", "wide"}
     assert tree["imports"] == ["$import numpy as np"]
+
+
+def test_labels_are_not_interpolated_after_argmax() -> None:
+    def invert(*before: dict[str, Any]) -> bool:
+        last = {"_target_": "Invertd", "keys": "pred", "nearest_interp": False}
+        tree = configuration.edited({"post": {"transforms": [*before, last]}})
+        return bool(tree["post"]["transforms"][-1]["nearest_interp"])
+
+    assert invert({"_target_": "AsDiscreted", "argmax": True})
+    assert not invert({"_target_": "Activationsd", "softmax": True})
+
+
+def test_computed_labels_are_those_that_the_function_writes(tmp_path: Path) -> None:
+    where = "$lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[[0]] > 0, 1, 0))"
+    transforms = [
+        *TWO_SERIES["postprocessing"]["transforms"][:-1],
+        {"_target_": "Lambdad", "keys": "pred", "func": where},
+    ]
+    tree = small(postprocessing={"_target_": "Compose", "transforms": transforms})
+    described = bundles.artifact(written(tmp_path / "computed", tree)).description
+    assert [one.value for one in described.labels] == [1, 4]
+    assert not described.overlapping
+    assert "nobody has checked" in described.limits[0]
+
+
+def test_a_grey_picture_for_a_network_of_three_colours() -> None:
+    pixels = np.arange(12, dtype=np.int16).reshape(3, 4)
+    grey = PlanarImage(pixels=pixels, acquisition=Acquisition(modality="MG"))
+    made = grids.tensor(grey, colours=3)
+    assert tuple(made.shape) == (4, 3, 3)
+    assert made.meta["original_channel_dim"] == -1
+    for colour in range(3):
+        np.testing.assert_array_equal(made[..., colour].numpy(), pixels.T)
 
 
 def test_another_configuration_file_is_refused() -> None:
