@@ -1,0 +1,1 @@
+"""Blood vessels with contrast agent in a CT, found without training."""
