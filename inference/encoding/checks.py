@@ -8,6 +8,7 @@ n, coordinates in every tracked group). EncodingError names the first thing that
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -281,10 +282,11 @@ def _tracking(group: Dataset) -> str:
 
 def _tracked(result: Dataset, segmentations: Sequence[Dataset]) -> None:
     """One volumetric group per segment, or a planar one per image, under the segment's UID."""
+    objects = {str(one.SOPInstanceUID): one for one in segmentations}
     found = Counter(
         (uid, numbers, _tracking(group))
         for group in _groups(result)
-        for uid, numbers in _segment_numbers(group)
+        for uid, numbers in _segment_numbers(group, objects)
     )
     described = [
         ((str(one.SOPInstanceUID), (int(s.SegmentNumber),), str(s.TrackingUID)), _images(one, s))
@@ -304,13 +306,24 @@ def _images(result: Dataset, segment: Dataset) -> int:
     return sum(_segment_number(result, group) == segment.SegmentNumber for group in groups)
 
 
-def _segment_numbers(group: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _segment_numbers(
+    group: Dataset, objects: Mapping[str, Dataset]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The object and the segments that a group refers to, by number or by their frames."""
     for item in group.ContentSequence:
         for one in item.get("ReferencedSOPSequence", ()):
+            uid = str(one.ReferencedSOPInstanceUID)
             if "ReferencedSegmentNumber" in one:
-                value = one.ReferencedSegmentNumber
-                numbers = value if isinstance(value, (MultiValue, list)) else [value]
-                yield str(one.ReferencedSOPInstanceUID), tuple(int(number) for number in numbers)
+                yield uid, _values(one.ReferencedSegmentNumber)
+            elif uid in objects:
+                frames = objects[uid].PerFrameFunctionalGroupsSequence
+                for frame in _values(one.ReferencedFrameNumber):
+                    yield uid, (_segment_number(objects[uid], frames[frame - 1]),)
+
+
+def _values(value: Any) -> tuple[int, ...]:
+    several = value if isinstance(value, (MultiValue, list)) else [value]
+    return tuple(int(number) for number in several)
 
 
 def _drawn(result: Dataset) -> None:

@@ -66,6 +66,13 @@ def middle_of(canvas: Canvas) -> Drawing:
     return Drawing(plane=len(canvas.images) // 2, places=centre)
 
 
+def border_of(canvas: Canvas, plane: int) -> Drawing:
+    """The border of an image: a closed line along the outer sides of its pixels."""
+    bottom, right = canvas.rows - 0.5, canvas.columns - 0.5
+    corners = [(-0.5, -0.5), (-0.5, right), (bottom, right), (bottom, -0.5), (-0.5, -0.5)]
+    return Drawing(plane=plane, places=np.array(corners))
+
+
 def beside(canvas: Canvas, index: int, count: int) -> Drawing:
     """A pixel near the edge of the middle image: one of `count` places, none on another's label."""
     row = (index + 1) * canvas.rows // (count + 1)

@@ -5,7 +5,7 @@ study, with the source and its segmentations as evidence. Its content is made by
 value that is no finite number is never encoded: a sentence says so.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import highdicom as hd
@@ -99,8 +99,16 @@ def encode_views(
     leaves = sheets.of_views(views, findings)
     source = source_headers.read(views.headers)
     places = _places(segmentations)
+    amid_regions = any(_has_regions(found) for found in findings)
     subjects = tuple(
-        _subject_of_sheet(sheet, found, source=source, provenance=provenance, places=places)
+        _subject_of_sheet(
+            sheet,
+            found,
+            source=source,
+            provenance=provenance,
+            places=places,
+            amid_regions=amid_regions,
+        )
         for sheet, found in zip(leaves, findings, strict=True)
     )
     notes = report_words.notes_of_views(views)
@@ -148,6 +156,7 @@ def _of_stack(
         canvas=drawn_on,
         masks={one.definition.label: planes.on_grid(one, volume) for one in findings.segments},
         places=_matched(labels, _places(segmentations)),
+        amid_regions=_has_regions(findings),
     )
     return Report(
         source=source,
@@ -166,7 +175,8 @@ def _subject_of_sheet(
     *,
     source: Source,
     provenance: Provenance,
-    places: dict[str, Place],
+    places: Mapping[str, Place],
+    amid_regions: bool,
 ) -> Subject:
     labels = {
         one.definition.label: common.tracking_uid(
@@ -184,6 +194,7 @@ def _subject_of_sheet(
             label: _of_frame(place, sheet) for label, place in _matched(labels, places).items()
         },
         sheet=sheet,
+        amid_regions=amid_regions,
     )
 
 
@@ -196,7 +207,7 @@ def _places(segmentations: Sequence[Dataset]) -> dict[str, Place]:
     }
 
 
-def _matched(labels: dict[str, str], places: dict[str, Place]) -> dict[str, Place]:
+def _matched(labels: Mapping[str, str], places: Mapping[str, Place]) -> dict[str, Place]:
     if not places.keys() >= set(labels.values()):
         raise EncodingError("a report and its segmentation are made from the same findings")
     return {label: places[uid] for label, uid in labels.items()}
@@ -209,13 +220,11 @@ def _of_frame(place: Place, sheet: Sheet) -> Place:
 
 
 def _located(findings: Findings) -> bool:
-    return bool(
-        findings.segments
-        or findings.measurements
-        or findings.detections
-        or findings.keypoints
-        or findings.classifications
-    )
+    return bool(_has_regions(findings) or findings.measurements or findings.classifications)
+
+
+def _has_regions(findings: Findings) -> bool:
+    return bool(findings.segments or findings.detections or findings.keypoints)
 
 
 def _owned(findings: Findings) -> Findings:

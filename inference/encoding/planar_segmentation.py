@@ -221,6 +221,7 @@ def _fill(result: Dataset, plan: Plan) -> None:
         spacing = [format_number_as_ds(value) for value in plan.sheet.in_patient]
         put(measures, "PixelSpacing", spacing)
         result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
+    put(result, "PatientOrientation", list(plan.sheet.patient_orientation))
     put(result, "NumberOfFrames", len(places))
     result.PixelData = _packed([plan.structures[number - 1].masks[f] for number, f in places])
 

@@ -14,7 +14,7 @@ in the patient when the image lies there:
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import highdicom as hd
@@ -169,21 +169,18 @@ def _answer_group(answer: Classification, index: int, subject: Subject) -> Group
     """A qualitative evaluation (TID 1501 row 10) beside its certainty."""
     asked = f"answer: {answer.question.scheme_designator} {answer.question.value}"
     said = f"{answer.answer.scheme_designator} {answer.answer.value} {index}"
-    group = hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=items.tracking(
+    content: dict[str, Any] = {
+        "tracking_identifier": items.tracking(
             answer.question.meaning, items.uid(f"{asked}: {said}", subject), subject
         ),
-        algorithm_id=items.algorithm(subject.provenance),
-        measurements=list(items.certainty(answer.probability)),
-        qualitative_evaluations=[
+        "algorithm_id": items.algorithm(subject.provenance),
+        "measurements": list(items.certainty(answer.probability)),
+        "qualitative_evaluations": [
             hd.sr.QualitativeEvaluation(name=answer.question, value=answer.answer)
         ],
-    )
+    }
     point = drawing.beside(subject.canvas, index, len(subject.findings.classifications))
-    group[0].ContentSequence.extend(
-        items.drawn(coding.REPRESENTATIVE_POINT, "POINT", point, subject)
-    )
-    return group
+    return _image_group(content, point, subject)
 
 
 def _common_group(
@@ -195,23 +192,39 @@ def _common_group(
     """
     segments = labels or tuple(subject.masks)
     objects = {subject.places[label].segmentation.SOPInstanceUID for label in segments}
-    measured: dict[str, Any] = {
+    content: dict[str, Any] = {
         "tracking_identifier": _tracking_together(labels, subject),
         "measurements": items.nums(measurements),
         "algorithm_id": items.algorithm(subject.provenance),
     }
-    group: Group = (
-        hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_segment=items.referenced_segments(subject, segments), **measured
-        )
-        if len(objects) == 1 and subject.sheet is None
-        else hd.sr.MeasurementsAndQualitativeEvaluations(**measured)
-    )
     point = _representative_point(segments, subject)
-    group[0].ContentSequence.extend(
-        items.drawn(coding.REPRESENTATIVE_POINT, "POINT", point, subject)
+    if len(objects) != 1 or subject.sheet is not None:
+        return _image_group(content, point, subject)
+    group = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        referenced_segment=items.referenced_segments(subject, segments), **content
     )
+    group[0].ContentSequence.extend(_at(point, subject))
     return group
+
+
+def _image_group(content: Mapping[str, Any], point: Drawing, subject: Subject) -> Group:
+    """What is said of a whole image, shown at a point of it.
+
+    Among groups of regions it is a planar one whose region is the whole image: PixelMed's
+    validator, which IHE uses, holds all groups of a report to the template of one of them.
+    """
+    if subject.amid_regions:
+        whole = drawing.border_of(subject.canvas, point.plane)
+        return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            referenced_region=items.region("POLYLINE", whole, subject), **content
+        )
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(**content)
+    group[0].ContentSequence.extend(_at(point, subject))
+    return group
+
+
+def _at(point: Drawing, subject: Subject) -> Iterator[hd.sr.ContentItem]:
+    return items.drawn(coding.REPRESENTATIVE_POINT, "POINT", point, subject)
 
 
 def _representative_point(labels: Sequence[str], subject: Subject) -> Drawing:

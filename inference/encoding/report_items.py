@@ -50,7 +50,7 @@ class Subject:
     """The findings of one stack or image and what they are in.
 
     `masks`: axes (slice, row, column), by label in the order of the segments; `places` likewise;
-    `sheet`: the planar image, None for a stack.
+    `sheet`: the planar image, None for a stack; `amid_regions`: the report has groups of regions.
     """
 
     source: Source
@@ -60,6 +60,7 @@ class Subject:
     masks: Mapping[str, Mask]
     places: Mapping[str, Place]
     sheet: Sheet | None = None
+    amid_regions: bool = False
 
 
 def tracking_label(subject: Subject, label: str) -> str:
@@ -178,7 +179,7 @@ def source_series(subject: Subject) -> hd.sr.SourceSeriesForSegmentation:
 
 def referenced_frame(place: Place, sheet: Sheet) -> hd.sr.ReferencedSegmentationFrame:
     """The frames of a segment of a planar image (TID 1410 row 7)."""
-    return hd.sr.ReferencedSegmentationFrame(
+    frame = hd.sr.ReferencedSegmentationFrame(
         sop_class_uid=place.segmentation.SOPClassUID,
         sop_instance_uid=place.segmentation.SOPInstanceUID,
         frame_number=list(place.frames),
@@ -189,6 +190,8 @@ def referenced_frame(place: Place, sheet: Sheet) -> hd.sr.ReferencedSegmentation
             referenced_frame_numbers=None if sheet.frame is None else [sheet.frame],
         ),
     )
+    del frame[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # not beside a frame (Table 10-3)
+    return frame
 
 
 def region(graphic_type: str, points: Drawing, subject: Subject) -> hd.sr.ImageRegion:

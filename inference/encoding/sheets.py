@@ -1,18 +1,21 @@
 """Every planar image is named by its instance and frame, and its masks are of its own matrix."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from inference.encoding import Reference
-from inference.encoding.source_headers import reference
+from inference.encoding.source_headers import reference, text
 from inference.errors import EncodingError
 from inference.findings import Findings, PlanarImage, Segment
 from inference.planar import View, Views
 
 Mask = NDArray[np.bool_]
+ORIENTATION = re.compile(r"[APRLHF]{1,3}\\[APRLHF]{1,3}")  # PS3.3 C.7.6.1.1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class Sheet:
     spacing: tuple[float, float] | None = None
     at_detector: bool = False
     name: str = ""
+    patient_orientation: tuple[str, ...] = ()  # of the rows and the columns, when stated
 
     @property
     def key(self) -> str:
@@ -84,7 +88,13 @@ def _sheet(view: View, instances: Sequence[str], count: int) -> Sheet:
         spacing=image.spacing,
         at_detector=image.at_detector,
         name=_name(view, instances) if count > 1 else "",
+        patient_orientation=_patient_orientation(view.source.dataset),
     )
+
+
+def _patient_orientation(header: Dataset) -> tuple[str, ...]:
+    stated = text(header, "PatientOrientation")
+    return tuple(stated.split("\\")) if ORIENTATION.fullmatch(stated) else ()
 
 
 def _name(view: View, instances: Sequence[str]) -> str:
