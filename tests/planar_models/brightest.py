@@ -46,7 +46,7 @@ class Brightest:
         if grey.min() == grey.max():
             return Findings(verdict=Verdict.NOT_ANALYSED, reason="no contrast")
         row, column = (int(at) for at in np.unravel_index(int(grey.argmax()), grey.shape))
-        labels, _ = ndimage.label(grey >= (grey.min() + grey.max()) / 2)
+        labels, _ = ndimage.label(grey >= (float(grey.min()) + float(grey.max())) / 2)
         mask = labels == labels[row, column]
         rows, columns = np.nonzero(mask)
         box = Box(
