@@ -1,7 +1,8 @@
 """Logits of a whole image from windows that overlap, weighted towards their middle.
 
 Sums are kept in half precision and in nnU-Net's order, so that the labels are the same voxel by
-voxel; the memory is two bytes a class and voxel.
+voxel; the memory is two bytes a class and voxel. As there, logits in the very corners of the image
+are coarse, where weights are as small as half precision can hold.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -67,19 +68,20 @@ def places(shape: Sequence[int], windows: Windows) -> Iterator[Slices]:
 def predict(
     network: nn.Module, image: Tensor, windows: Windows, *, classes: int, device: torch.device
 ) -> Tensor:
-    """Logits (class, z, y, x), half precision, on the CPU, of an image (channel, z, y, x).
+    """Logits (class, z, y, x), half precision, of an image (channel, z, y, x) on the CPU.
 
-    Raises ModelError when a logit is not finite.
+    They are on the device where it has room for them, else on the CPU. Raises ModelError when a logit is not finite.
     """
     with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
         network.to(device).eval()
         padded, inner = _padded(image, windows.patch)
-        summed = torch.zeros((classes, *padded.shape[1:]), dtype=torch.half)
-        counted = torch.zeros(padded.shape[1:], dtype=torch.half)
-        gaussian = weights(windows.patch)
+        holding = _holding(classes * padded[0].numel(), device)
+        summed = torch.zeros((classes, *padded.shape[1:]), dtype=torch.half, device=holding)
+        counted = torch.zeros(padded.shape[1:], dtype=torch.half, device=holding)
+        gaussian = weights(windows.patch).to(holding)
         for place in places(padded.shape[1:], windows):
             window = padded[place][None].contiguous().to(device)
-            found = mirrored(network, window, windows.mirrored)[0].cpu()
+            found = mirrored(network, window, windows.mirrored)[0].to(holding)
             found *= gaussian
             summed[place] += found
             counted[place[1:]] += gaussian
@@ -88,6 +90,14 @@ def predict(
     if not torch.isfinite(logits).all():
         raise ModelError("the network's answer is not finite")
     return logits
+
+
+def _holding(values: int, device: torch.device) -> torch.device:
+    """Where so many half values are summed: on a GPU with room for thrice that, or the CPU."""
+    if device.type != "cuda":
+        return torch.device("cpu")
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if 3 * values * torch.half.itemsize < free else torch.device("cpu")
 
 
 def mirrored(network: Network, window: Tensor, axes: Sequence[int]) -> Tensor:
