@@ -210,7 +210,7 @@ class _Bundle:
             yield use if use.endswith(".") else f"{use}."
         if task == "segmentation" and self._computed():
             yield UNKNOWN_LABELS[0]
-        elif not self._names():
+        elif not self._names() and not self._table():
             yield UNKNOWN_LABELS[1]
 
     def _input(self) -> dict[str, Any]:
