@@ -4,7 +4,10 @@ The networks are small and their answers known. Not covered: what the static pol
 (test_torchscript_policy.py), real weights (tests/integration/test_real_weights.py), a GPU.
 """
 
+import json
+import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from inference import phantom
-from inference.arrays.options import DEFAULTS
+from inference.arrays.options import DEFAULTS, Locate
+from inference.arrays.rules import RULES
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.models import torchscript
 from service import model_add, sidecar
 from tests.array_models import artifact, image, label, oblique, planar, scripted
 
+README = Path(__file__).resolve().parents[2] / "deploy" / "models" / "README.md"
 BRIGHT = 300.0  # HU
 
 
@@ -534,6 +539,22 @@ def test_added_by_the_command_with_every_option_to_be_seen(tmp_path: Path) -> No
     assert plain["options"] == {"file": "model.ts", **DEFAULTS}
     made = artifact(folder, [label(1, "One")], options=plain["options"])
     assert torchscript.load({}, made).predict(oblique()).segments
+
+
+def test_every_option_and_its_default_is_documented() -> None:
+    """In the table of deploy/models/README.md; those of `locate` are the dataclass's."""
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (.*?) \| .+ \|$", README.read_text(), re.MULTILINE)
+    stated = {key: default.strip("`") for key, default in rows if "." in key}
+    known = {f"{table}.{key}" for table, keys in RULES.items() for key in keys}
+    assert set(stated) == known
+    defaults = {
+        f"{table}.{key}": value for table in DEFAULTS for key, value in DEFAULTS[table].items()
+    }
+    for key, value in defaults.items():
+        assert json.loads(stated[key]) == value, key
+    for field in fields(Locate):
+        if field.name not in ("file", "size"):
+            assert float(stated[f"locate.{field.name}"]) == field.default
 
 
 def test_the_same_image_gives_the_same_findings(tmp_path: Path) -> None:
