@@ -3,6 +3,7 @@
 Not covered: that right results pass (every other test of encoding does).
 """
 
+import math
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -11,11 +12,22 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from inference import volume
-from inference.encoding import canvas, checks, planes, source_headers
+from inference import planar, volume
+from inference.encoding import (
+    canvas,
+    checks,
+    measurement_report,
+    planes,
+    segmentation,
+    sheets,
+    source_headers,
+)
 from inference.errors import EncodingError
+from inference.findings import Findings, Segment, Verdict
+from inference.planar import Views
 from inference.volume import Stack
 from tests import encoded
+from tests.pictures import picture
 
 Damage = Callable[[Dataset], None]
 
@@ -188,6 +200,26 @@ REPORT_DAMAGE: dict[str, tuple[Damage, str]] = {
         "tracking of the report",
     ),
     "drawing": (undraw, "drawing of a finding"),
+    "drawing outside the image": (
+        lambda d: setattr(content(d, "SCOORD"), "GraphicData", [0.0, 0.0, 20.5, 3.0]),
+        "place of a drawing",
+    ),
+    "drawing in another image": (
+        lambda d: setattr(
+            content(d, "SCOORD").ContentSequence[0].ReferencedSOPSequence[0],
+            "ReferencedFrameNumber",
+            1,
+        ),
+        "in no image of the source",
+    ),
+    "point outside the stack": (
+        lambda d: setattr(content(d, "SCOORD3D"), "GraphicData", [0.0, 0.0, 0.0, 0.0, 0.0, 99.0]),
+        "place of a coordinate",
+    ),
+    "point that is none": (
+        lambda d: setattr(content(d, "SCOORD3D"), "GraphicData", [0.0, 0.0, math.nan]),
+        "coordinate in the patient",
+    ),
 }
 
 
@@ -210,3 +242,55 @@ def test_the_frames_are_unpacked_across_bytes() -> None:
     _, seg, _ = encoded.results(grid_series)
     assert (seg.Rows * seg.Columns) % 8
     assert len(stack.sources) == 6
+
+
+def planar_made() -> tuple[Views, Findings, Dataset]:
+    pixels = np.zeros((8, 11), np.uint8)
+    views = planar.read([picture(pixels)])
+    masks = [pixels == 0, pixels == 0]
+    masks[0][:4], masks[1][4:] = False, False
+    segments = tuple(
+        Segment(definition=definition, mask=mask)  # type: ignore[arg-type]
+        for definition, mask in zip((encoded.RIGHT, encoded.LEFT), masks, strict=True)
+    )
+    found = Findings(verdict=Verdict.MEASURED, segments=segments)
+    (seg,) = segmentation.encode_views(views, [found], provenance=encoded.PROVENANCE)
+    return views, found, seg
+
+
+PLANAR_DAMAGE: dict[str, tuple[Damage, str]] = {
+    name: SEGMENTATION_DAMAGE[name]
+    for name in ("study", "patient", "matrix", "type", "bit", "frame lost", "numbers", "colour")
+} | {
+    "place": (set_to("FrameOfReferenceUID", "1.2.3"), "frame of reference"),
+    "swapped": (swap_segments, "segmentation voxels"),
+    "foreign reference": (SEGMENTATION_DAMAGE["foreign reference"][0], "source of a frame"),
+    "another frame": (
+        lambda d: setattr(source_of(d), "ReferencedFrameNumber", 2),
+        "source of a frame",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANAR_DAMAGE)
+def test_a_damaged_planar_segmentation_is_found(name: str) -> None:
+    views, found, seg = planar_made()
+    damage, words = PLANAR_DAMAGE[name]
+    damage(seg)
+    (sheet,) = sheets.of_views(views, [found])
+    masks = [{0: mask} for mask in sheets.masks(sheet, found).values()]
+    source = source_headers.read(views.headers)
+    with pytest.raises(EncodingError, match=re.escape(words)):
+        checks.planar_segmentation(seg, masks, sheet=sheet, source=source)
+
+
+def test_a_group_of_a_planar_segment_must_be_under_its_own_uid() -> None:
+    views, found, seg = planar_made()
+    report = measurement_report.encode_views(
+        views, [found], provenance=encoded.PROVENANCE, segmentations=[seg]
+    )
+    canvases = [canvas.of_sheet(sheet) for sheet in sheets.of_views(views, [found])]
+    source = source_headers.read(views.headers)
+    seg.SegmentSequence[0].TrackingUID = "1.2.3"
+    with pytest.raises(EncodingError, match="tracking of the report"):
+        checks.measurement_report(report, source=source, segmentations=[seg], canvases=canvases)

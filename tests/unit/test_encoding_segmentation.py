@@ -183,7 +183,7 @@ def test_an_empty_mask_is_refused(stack: Stack) -> None:
         segmentation.encode(stack, bad, provenance=encoded.PROVENANCE)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 999), density=st.floats(0.02, 0.6), count=st.integers(2, 6))
 def test_overlapping_segments_are_split_and_nothing_is_lost(
     seed: int, density: float, count: int
