@@ -22,7 +22,7 @@ from inference.findings import Findings, Image, PlanarImage
 from inference.model_files import ModelFiles
 from inference.models import Artifact, FileModelModule, Model, ModelModule, Requirements
 from inference.pipeline import Analysis, Companions
-from service import kinds, log
+from service import approvals, kinds, log
 from service.tasks import (
     Analysed,
     Answer,
@@ -67,6 +67,7 @@ class Analyst:
         self._setup = setup
         self._models = {model.name: model for model in setup.models}
         self._loaded: dict[str, Model] = {}
+        self._looks: dict[str, tuple[object, ...] | None] = {}
 
     def preload(self) -> dict[str, str]:
         """Load every model; name -> reason of each that cannot be."""
@@ -86,6 +87,8 @@ class Analyst:
             return Unreadable(reason=str(error))
         except MemoryError:
             return Failed(reason="ran out of memory", exhausted=True)
+        except ModelRefused as refusal:
+            return Failed(reason=str(refusal), final=True)
         except Exception as error:  # noqa: BLE001  (rim: the worker records it and tries again)
             return Failed(reason=described(error))
 
@@ -112,21 +115,38 @@ class Analyst:
         )
 
     def _model(self, name: str) -> Model:
-        if name not in self._loaded:
-            setup = self._models[name]
-            self._refuse_unconfined(setup)
-            self._loaded[name] = _load(setup, package=self._setup.package)
+        """The model, loaded; one whose files look otherwise than when it was is checked again."""
+        setup = self._models[name]
+        files = None if setup.artifact is None else approvals.appearance(setup.artifact.path)
+        if name in self._loaded and self._looks[name] == files:
+            return self._loaded[name]
+        self._loaded.pop(name, None)
+        self._refuse(setup)
+        self._looks[name] = files
+        self._loaded[name] = _load(setup, package=self._setup.package)
         return self._loaded[name]
 
-    def _refuse_unconfined(self, setup: ModelSetup) -> None:
-        unconfined = self._setup.unconfined
-        if unconfined is not None and setup.artifact is not None and setup.artifact.trusted:
+    def _refuse(self, setup: ModelSetup) -> None:
+        """ModelRefused for a model that must not run here, or not with these files."""
+        artifact, unconfined = setup.artifact, self._setup.unconfined
+        if artifact is None:
+            return
+        if unconfined is not None and artifact.trusted:
             raise ModelRefused(
                 f"trusted code does not run: nothing would keep it from {unconfined}"
             )
+        reason = approvals.stopped(
+            artifact.path,
+            artifact.sidecar["files"],
+            trusted=artifact.trusted,
+            approval=None if artifact.approval is None else approvals.read(artifact.approval),
+        )
+        if reason is not None:
+            raise ModelRefused(f"the model {setup.name} is stopped: {reason}")
 
     def _provenance(self, task: Task) -> Provenance:
         model: ModelSetup = self._models[task.model]
+        plain = None if model.artifact is None else model.artifact.sidecar
         return Provenance(
             model_name=model.title,
             model_version=model.version,
@@ -138,6 +158,8 @@ class Analyst:
             device_serial=self._setup.device_serial,
             software_version=self._setup.software_version,
             not_for_diagnosis=self._setup.not_for_diagnosis,
+            model_digest=None if plain is None else approvals.digest_of(plain["files"]),
+            model_licence=None if plain is None else plain["licence"],
         )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from service import kinds, resolved
+from service import kinds, model_states, resolved, sandbox
 from service.config import DESTINATIONS, Configuration, Destination
 from service.destinations import DestinationError
 from service.exits import FAILURE, SUCCESS
@@ -11,6 +11,11 @@ from service.exits import FAILURE, SUCCESS
 def check(configuration: Configuration, *, echo: bool) -> int:
     """Print the resolved configuration; with `echo` ask every destination whether it answers."""
     print(resolved.toml(configuration), end="")
+    for name, reason in model_states.stopped(configuration).items():
+        sys.stderr.write(f"hounsfield: model {name!r} is stopped: {reason}\n")
+    lacking = sandbox.lacking()
+    if lacking is not None:
+        sys.stderr.write(f"hounsfield: on this machine nothing keeps models from {lacking}\n")
     if not echo:
         return SUCCESS
     calling = configuration.application_entity.ae_title

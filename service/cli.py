@@ -172,10 +172,12 @@ def _requeue(add: Add) -> None:
 
 def _models(add: Add) -> None:
     def run(words: argparse.Namespace) -> int:
-        from service import config, model_add, model_list
+        from service import config, model_add, model_list, model_trust
 
         if words.add is not None:
             return model_add.add(words.add)
+        if words.trust is not None:
+            return model_trust.trust(config.load(words.config), words.trust, yes=words.yes)
         return model_list.print_models(config.load(words.config), as_json=words.json)
 
     made = _command(
@@ -185,6 +187,10 @@ def _models(add: Add) -> None:
     made.add_argument(
         "--add", metavar="PATH", type=Path, help="write the sidecar of a model's folder or file"
     )
+    made.add_argument(
+        "--trust", metavar="NAME", help="show what a model would run, and record that it may"
+    )
+    made.add_argument("--yes", action="store_true", help="with --trust: do not ask")
 
 
 def _phantom(add: Add) -> None:

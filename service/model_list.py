@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from inference.models import ModelModule
-from service import kinds, sidecar
+from service import approvals, kinds, model_states
 from service.config import DEFINING, MODELS, RESULTS, Artifact, Configuration, Model
 from service.exits import SUCCESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One model as `models` shows it. `digest`: SHA-256 of kind and settings."""
+    """One model as `models` shows it.
+
+    `digest`: SHA-256 of kind, settings and sidecar; `files_digest`: of its files; results name it.
+    """
 
     name: str
     kind: str
@@ -23,11 +26,13 @@ class Listed:
     writes: tuple[str, ...]
     segments: tuple[str, ...]
     summary: str
+    licence: str | None = None
+    files_digest: str | None = None
 
 
 def print_models(configuration: Configuration, *, as_json: bool) -> int:
     """Print every configured model."""
-    models = [listed(model) for model in configuration.models]
+    models = [listed(configuration, model) for model in configuration.models]
     if as_json:
         print(json.dumps([asdict(model) for model in models], indent=2))
     else:
@@ -35,10 +40,10 @@ def print_models(configuration: Configuration, *, as_json: bool) -> int:
     return SUCCESS
 
 
-def listed(model: Model) -> Listed:
+def listed(configuration: Configuration, model: Model) -> Listed:
     """A model with what its module says of itself."""
     if model.artifact is not None:
-        return _from_files(model, model.artifact)
+        return _from_files(configuration, model, model.artifact)
     module: ModelModule = kinds.load_kind(MODELS, model.kind)
     return Listed(
         name=model.name,
@@ -53,19 +58,19 @@ def listed(model: Model) -> Listed:
     )
 
 
-def _from_files(model: Model, artifact: Artifact) -> Listed:
-    changed = sidecar.changed(artifact.path, artifact.sidecar)
-    trust = "trusted" if artifact.trusted else "strict"
+def _from_files(configuration: Configuration, model: Model, artifact: Artifact) -> Listed:
     return Listed(
         name=model.name,
         kind=model.kind,
         version=model.version,
         digest=model.digest,
-        trust=f"stopped: {', '.join(changed)} changed since it was added" if changed else trust,
+        trust=model_states.state(configuration, model) or "",
         wants=model.requirements,
         writes=kinds.kinds(RESULTS, defining=DEFINING[RESULTS]),
         segments=tuple(label["name"] for label in artifact.sidecar.plain["labels"]),
         summary=artifact.sidecar.summary,
+        licence=artifact.sidecar.licence,
+        files_digest=approvals.digest_of(artifact.sidecar.files),
     )
 
 
@@ -76,6 +81,7 @@ def _words(model: Listed) -> str:
             f"{model.name}: {model.kind} {model.version}, {model.trust}",
             f"  {model.summary}",
             f"  digest    {model.digest}",
+            *((f"  licence   {model.licence}",) if model.licence else ()),
             f"  wants     {wants}",
             f"  writes    {', '.join(model.writes)}",
             f"  segments  {', '.join(model.segments) or 'none'}",

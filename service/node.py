@@ -14,7 +14,7 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from service import log, processes
+from service import approvals, log, processes
 from service.config import DESTINATIONS, TRIGGERS, Configuration, Model
 from service.destinations import Destination
 from service.exits import FAILURE, USAGE
@@ -180,6 +180,8 @@ def infer(configuration: Configuration, life: Life) -> None:
     from service.worker import Terms, Worker
 
     stored = open_storage(configuration)
+    folder = configuration.storage.directory / approvals.FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)  # the child may look there only if it exists
     worker = Worker(
         queue=stored.queue,
         catalog=stored.catalog,
@@ -306,13 +308,14 @@ def destinations(configuration: Configuration) -> dict[str, Destination]:
     return made
 
 
-def _artifact(model: Model) -> ArtifactSetup | None:
+def _artifact(model: Model, directory: Path) -> ArtifactSetup | None:
     if model.artifact is None:
         return None
     return ArtifactSetup(
         path=model.artifact.path,
         sidecar=model.artifact.sidecar.plain,
         trusted=model.artifact.trusted,
+        approval=approvals.file_of(directory, model.name),
     )
 
 
@@ -328,7 +331,7 @@ def child_setup(configuration: Configuration) -> Setup:
                 version=model.version,
                 configuration=model.digest,
                 settings=model.settings,
-                artifact=_artifact(model),
+                artifact=_artifact(model, configuration.storage.directory),
             )
             for model in configuration.models
         ),
@@ -340,7 +343,11 @@ def child_setup(configuration: Configuration) -> Setup:
         memory_bytes=None if limit is None else int(limit * GIB),
         log_level=configuration.log.level,
         log_file=configuration.log.file,
-        readable=(configuration.storage.directory / "instances", *_model_files(configuration)),
+        readable=(
+            configuration.storage.directory / "instances",
+            configuration.storage.directory / approvals.FOLDER,
+            *_model_files(configuration),
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from service import catalogue
+from service import approvals, catalogue, model_states
 from service.config import Configuration
 from service.exits import SUCCESS, CommandError
 from storage.catalog import Catalog
@@ -39,8 +39,11 @@ def print_status(
     if study is not None and not overview.studies:
         raise CommandError(f"--study {study}: the node has no such study")
     if as_json:
-        sys.stdout.write(json.dumps(as_document(overview), indent=2) + "\n")
+        document = {**as_document(overview), "models": _models_document(configuration)}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return SUCCESS
+    for name, reason in model_states.stopped(configuration).items():
+        Console().print(Text(f"model {name} is stopped: {reason}", style="bold red"))
     show(overview, Console(), configuration, now=datetime.now(UTC), identifiers=identifiers)
     return SUCCESS
 
@@ -74,6 +77,22 @@ def as_document(overview: Overview) -> dict[str, Any]:
             for q in overview.quarantined
         ],
     }
+
+
+def _models_document(configuration: Configuration) -> list[dict[str, Any]]:
+    """The configured models; of those that come as files digest and licence, as results say it."""
+    return [
+        {
+            "name": model.name,
+            "kind": model.kind,
+            "version": model.version,
+            "digest": approvals.digest_of(artifact.sidecar.files) if artifact else None,
+            "licence": artifact.sidecar.licence if artifact else None,
+            "trust": model_states.state(configuration, model),
+        }
+        for model in configuration.models
+        for artifact in (model.artifact,)
+    ]
 
 
 def _series_document(series: SeriesOverview) -> dict[str, Any]:

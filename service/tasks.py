@@ -29,6 +29,7 @@ class ArtifactSetup:
     path: Path
     sidecar: Mapping[str, Any]
     trusted: bool
+    approval: Path | None = None  # the file with it, if it was approved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +140,14 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """It did not work this time. After `exhausted` the child is of no more use."""
+    """It did not work this time. After `exhausted` the child is of no more use.
+
+    `final`: it will not work another time either.
+    """
 
     reason: str
     exhausted: bool = False
+    final: bool = False
 
 
 Answer = Analysed | Unreadable | Failed

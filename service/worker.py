@@ -215,6 +215,8 @@ class Worker:
                 return self._keep(job, answer)
             case Unreadable():
                 return self._quarantine(job, answer.reason)
+            case Failed(final=True):
+                return self._fail(job, answer.reason)
             case Failed():
                 if answer.exhausted:
                     self._bury_child(answer.reason)

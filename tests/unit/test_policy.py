@@ -23,10 +23,8 @@ USEFUL = (
     "[1.5, 1.5, 1.5] if @helper#spatial_dims == 3 else [3.0, 3.0]",
     "@network_def.to('cpu')",
     "monai.networks.nets.resnet.resnet50(spatial_dims=3, n_input_channels=1)",
-    "monai.networks.nets.resnet.ResNet(block=monai.networks.nets.resnet.ResNetBottleneck, "
-    "layers=[3, 4, 6, 3], block_inplanes=monai.networks.nets.resnet.get_inplanes())",
-    "monai.apps.detection.networks.retinanet_network.resnet_fpn_feature_extractor("
-    "@network_def, 3, False, [1, 2], None)",
+    "monai.networks.nets.resnet.ResNet(block=monai.networks.nets.resnet.ResNetBottleneck)",
+    "monai.apps.detection.networks.retinanet_network.resnet_fpn_feature_extractor(@helper, 3)",
     "monai.utils.CommonKeys.IMAGE",
     "@network_def.set_box_selector_parameters(score_thresh=0.02, nms_thresh=0.22)",
     "len(@helper)",
@@ -90,7 +88,7 @@ def test_an_imported_name_is_judged_by_what_it_stands_for(tmp_path: Path) -> Non
 
 
 def refused(tree: dict[str, Any], proof: Path) -> None:
-    with pytest.raises(ModelRefused, match="the strict policy refuses: .*--trust NAME"):
+    with pytest.raises(ModelRefused, match=r"the strict policy refuses: .*--trust NAME"):
         policy.check(tree)
     assert not proof.exists()
 

@@ -1,0 +1,125 @@
+"""A trusted model runs only while its files are those that an administrator approved, all of them.
+
+Approvals lie outside the models' folders, in `<storage.directory>/trust/<name>.json`. A file that
+changed, went or came since stops the model, be it trusted or strict, and the reason says which.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service import sidecar
+from service.validation import Place
+
+FOLDER = "trust"
+MOST_NAMED = 5  # files in a reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Who approved which files (path inside the model -> SHA-256), and when (UTC)."""
+
+    files: Mapping[str, str]
+    by: str
+    at: datetime
+
+
+def file_of(directory: Path, name: str) -> Path:
+    """Where the approval of a model is kept, `directory` being that of the storage."""
+    return directory / FOLDER / f"{name}.json"
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """SHA-256 of a model's files: of their names and digests in order."""
+    return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
+
+
+def record(file: Path, approval: Approval) -> None:
+    """Keep an approval durably: all of it or none."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    document = {
+        "files": dict(approval.files),
+        "by": approval.by,
+        "at": approval.at.astimezone(UTC).isoformat(timespec="seconds"),
+    }
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as opened:
+        json.dump(document, opened, indent=2, sort_keys=True)
+        opened.flush()
+        os.fsync(opened.fileno())
+    part.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(file: Path) -> Approval | None:
+    """The approval in a file; None when there is none, ConfigurationError when it is damaged."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return Approval(
+            files={str(name): str(digest) for name, digest in document["files"].items()},
+            by=str(document["by"]),
+            at=datetime.fromisoformat(document["at"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        wrong = f"cannot be read: {type(error).__name__}"
+        raise Place(file=file).error(wrong, allowed="what --trust writes") from error
+
+
+def stopped(
+    path: Path, pinned: Mapping[str, str], *, trusted: bool, approval: Approval | None
+) -> str | None:
+    """Why a model must not run, in words; None when it may. Reads all of its files.
+
+    `pinned`: the digests in its sidecar, from when it was added.
+    """
+    if trusted and approval is None:
+        return "trusted, but not approved: hounsfield models CONFIG --trust NAME"
+    if trusted and approval is not None and (since := _differing(pinned, approval.files)):
+        return f"{since} changed since it was approved: hounsfield models CONFIG --trust NAME"
+    if since := _differing(sidecar.digests(path) if path.exists() else {}, pinned):
+        return f"{since} changed since it was added: hounsfield models CONFIG --add {path.name}"
+    return None
+
+
+def state(path: Path, pinned: Mapping[str, str], *, trusted: bool, file: Path) -> str:
+    """Whether and how a model runs, in words that begin with stopped, strict or trusted."""
+    approval = read(file) if trusted else None
+    reason = stopped(path, pinned, trusted=trusted, approval=approval)
+    if reason is not None:
+        return f"stopped: {reason}"
+    if approval is None:
+        return "strict"
+    return f"trusted: approved by {approval.by} on {approval.at:%Y-%m-%d}"
+
+
+def _differing(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """The files that are not the same in both, by name; "" when all are."""
+    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def appearance(path: Path) -> tuple[object, ...]:
+    """How a model's files look unread: while it stays the same, they are the same."""
+    if not path.is_dir():
+        return (_look(path),)
+    return tuple(sorted((str(one), _look(one)) for one in path.rglob("*")))
+
+
+def _look(path: Path) -> tuple[int, int, int]:
+    """Inode, size and time of the last change of the inode, which no program can set."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_ctime_ns)
