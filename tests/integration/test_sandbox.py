@@ -1,0 +1,196 @@
+"""What a confined process cannot do, tried for real: no effect happens, and what models need works.
+
+Not covered: a GPU's devices, aarch64, kernels without Landlock or seccomp, a flaw of the kernel,
+what a model says in its results.
+"""
+
+import multiprocessing
+import os
+import pickle
+import platform
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from service import answers, sandbox
+from service.answers import NoAnswerError
+from service.child import Child, ChildEnded
+from service.sandbox import Bounds
+from service.scratch import Scratch
+from service.tasks import Analysed, Durations, Failed, Ready, ResultObject, Setup
+from tests.hostile_bundles import attempts
+from tests.hostile_bundles.attempts import ATTEMPTS, NEEDED, Aims
+
+pytestmark = pytest.mark.skipif(
+    sandbox.lacking() is not None or platform.machine() != "x86_64",
+    reason=f"this machine cannot confine: {sandbox.lacking()}",
+)
+SUCCEEDED = "succeeded"
+
+
+def confined(pipe: Connection, aims: Aims) -> None:
+    """In a process of its own."""
+    bounds = Bounds(readable=(aims.readable.parent,), writable=aims.scratch, package="tests.x")
+    assert sandbox.confine(bounds) is None
+    pipe.send(attempts.what_works(aims))
+
+
+@pytest.fixture
+def aims(tmp_path: Path) -> Iterator[Aims]:
+    for name in ("outside", "instances", "scratch", "storage"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "storage/catalogue.sqlite").write_text("secret")
+    (tmp_path / "instances/one.dcm").write_text("pixels")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        yield Aims(
+            folder=tmp_path / "outside",
+            secret=tmp_path / "storage/catalogue.sqlite",
+            readable=tmp_path / "instances/one.dcm",
+            scratch=tmp_path / "scratch",
+            port=listener.getsockname()[1],
+            parent=os.getpid(),
+        )
+        with pytest.raises(TimeoutError):
+            listener.accept()  # nobody came
+
+
+def test_nothing_that_was_given_up_works_and_everything_needed_does(
+    aims: Aims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://node:swordfish@db/catalogue")
+    monkeypatch.setenv("PGPASSWORD", "swordfish")
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=confined, args=(theirs, aims))
+    with monkeypatch.context() as started:
+        for name in set(os.environ) - set(sandbox.environment(os.environ, aims.scratch)):
+            started.delenv(name)
+        process.start()
+    theirs.close()
+    found = ours.recv()
+    process.join()
+    assert {name: found[name] for name in NEEDED} == dict.fromkeys(NEEDED, SUCCEEDED)
+    assert [name for name in ATTEMPTS if found[name] == SUCCEEDED] == []
+    assert process.exitcode == 0
+    assert list(aims.folder.iterdir()) == []
+    assert aims.readable.read_text() == "pixels"
+    assert aims.readable.stat().st_mode & 0o400
+
+
+def test_the_attempts_work_where_nothing_keeps_them(aims: Aims) -> None:
+    """Or the test above would prove nothing: those that harm nobody, without a sandbox."""
+    for name in ("write", "read_secret", "list_folder", "unix_socket", "netlink", "run_program",
+                 "read_environment_of_parent", "limit_parent", "link_secret", "large_file",
+                 "change_mode"):  # fmt: skip
+        ATTEMPTS[name](aims)
+
+
+def test_the_environment_of_a_child_has_no_credentials(tmp_path: Path) -> None:
+    kept = sandbox.environment(
+        {
+            "PATH": "/bin", "LC_ALL": "C", "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "2",
+            "PGPASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "DATABASE_URL": "x", "HF_TOKEN": "x",
+            "TMPDIR": "/var/tmp/others",
+        },
+        tmp_path,
+    )  # fmt: skip
+    assert kept.keys() & {"PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"} == {
+        "PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+    }  # fmt: skip
+    assert not kept.keys() & {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "HF_TOKEN"}
+    assert kept["TMPDIR"] == str(tmp_path)
+
+
+def test_a_real_child_starts_confined_and_its_folder_is_gone_afterwards() -> None:
+    child = Child(SETUP)
+    folder = child._scratch.path
+    try:
+        while (said := child.answer(seconds=0.5)) is None:
+            assert folder.is_dir()
+        status = Path(f"/proc/{child.process_id}/status").read_text()
+        environment = Path(f"/proc/{child.process_id}/environ").read_bytes()
+    finally:
+        child.kill()
+    assert said == Ready(unavailable={})
+    assert "Seccomp:\t2" in status
+    assert "NoNewPrivs:\t1" in status
+    assert "CapEff:\t0000000000000004" in status or "CapEff:\t0000000000000000" in status
+    assert b"PYTEST_CURRENT_TEST" not in environment
+    assert not folder.exists()
+
+
+def test_a_child_that_fills_its_folder_is_ended() -> None:
+    child = Child(SETUP)
+    child._scratch._most_files = 3
+    try:
+        for number in range(5):
+            (child._scratch.path / str(number)).touch()
+        with pytest.raises(ChildEnded, match="more than 3 temporary files"):
+            child.answer(seconds=0)
+    finally:
+        child.kill()
+
+
+def test_a_folder_says_when_it_holds_too_much() -> None:
+    scratch = Scratch(most_bytes=1 << 20)
+    try:
+        assert scratch.overflown() is None
+        (scratch.path / "large").write_bytes(b"1" * (3 << 20))
+        assert scratch.overflown() == "wrote more than 1 MiB of temporary files"
+    finally:
+        scratch.remove()
+
+
+class Explodes:
+    """Calls something when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.system, (f"touch {self._proof}",)
+
+
+def test_an_answer_is_never_code(tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    good = Analysed(verdict="measured", reason=None, objects=(), vectors=(), durations=Durations())
+    for hostile in (Explodes(proof), replace(good, reason=Explodes(proof))):  # type: ignore[arg-type]
+        with pytest.raises(NoAnswerError):
+            answers.read(pickle.dumps(hostile))
+    assert not proof.exists()
+
+
+def test_an_answer_has_the_types_that_it_declares() -> None:
+    made = ResultObject(
+        kind="segmentation", sop_class_uid="1", sop_instance_uid="1.2", series_instance_uid="1.3",
+        data=b"",
+    )  # fmt: skip
+    good = Analysed(
+        verdict="measured", reason=None, objects=(made,), vectors=(), durations=Durations(read=1.0)
+    )
+    for message in (good, Failed(reason="no"), Ready(unavailable={"a": "b"})):
+        assert answers.read(pickle.dumps(message)) == message
+    for bad in (
+        replace(good, objects=("x",)),  # type: ignore[arg-type]
+        replace(good, verdict=3),  # type: ignore[arg-type]
+        replace(good, objects=(replace(made, data="x"),)),  # type: ignore[arg-type]
+        Durations(),
+        "words",
+    ):
+        with pytest.raises(NoAnswerError):
+            answers.read(pickle.dumps(bad))
+
+
+SETUP = Setup(
+    models=(),
+    node_name="HOUNSFIELD",
+    device_serial="0",
+    software_version="0",
+    not_for_diagnosis=True,
+    report_not_analysed=True,
+)
