@@ -56,6 +56,8 @@ class Study:
     transpose: Sequence[int] = (0, 1, 2)
     reader: str = "SimpleITKIO"
     former: bool = False  # plans before v2.2
+    resampling: str = "resample_data_or_seg_to_shape"
+    across: int = 0  # order along the axis of thick slices
     dataset: str = "Dataset901_Phantom"
     seed: int = 1
 
@@ -150,7 +152,6 @@ def _configuration(study: Study, net: Net) -> dict[str, Any]:
     if net.inherits is not None:
         return {"inherits_from": net.inherits, "previous_stage": net.previous}
     count = len(study.channels)
-    separate = {"order_z": 0, "force_separate_z": None}
     return {
         "data_identifier": f"nnUNetPlans_{net.name}",
         "preprocessor_name": "DefaultPreprocessor",
@@ -160,15 +161,20 @@ def _configuration(study: Study, net: Net) -> dict[str, Any]:
         "spacing": list(net.spacing),
         "normalization_schemes": [study.scheme] * count,
         "use_mask_for_norm": [study.masked] * count,
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, **separate},
-        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, **separate},
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, **separate},
+        **_resampling(study, "data", order=3),
+        **_resampling(study, "seg", order=1),
+        **_resampling(study, "probabilities", order=1),
         "batch_dice": True,
         **(_former(net) if study.former else {"architecture": _architecture(net)}),
     }
+
+
+def _resampling(study: Study, what: str, *, order: int) -> dict[str, Any]:
+    name = f"resampling_fn_{what}"
+    options: dict[str, Any] = {"is_seg": what == "seg", "force_separate_z": None}
+    if study.resampling == "resample_data_or_seg_to_shape":
+        options |= {"order": order, "order_z": study.across}
+    return {name: study.resampling, f"{name}_kwargs": options}
 
 
 def _former(net: Net) -> dict[str, Any]:

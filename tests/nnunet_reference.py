@@ -78,6 +78,10 @@ CASES: Mapping[str, Case] = {
     "z-score": Case(study=MR),
     "rescaled to 0..1": Case(study=replace(MR, scheme="RescaleTo01Normalization")),
     "not normalised": Case(study=replace(MR, scheme="NoNormalization")),
+    "resampled in torch": Case(
+        study=Study(resampling="resample_torch_fornnunet"), spacing=(5.0, 1.1, 1.3)
+    ),
+    "mixed across thick slices": Case(study=Study(across=1), **THICK),
     "plans before 2.2": Case(study=Study(former=True)),
     "plans before 2.2, residual": Case(study=Study(former=True, nets=(RESIDUAL,))),
     "transposed axes": Case(

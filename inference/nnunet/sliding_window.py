@@ -70,7 +70,8 @@ def predict(
 ) -> Tensor:
     """Logits (class, z, y, x), half precision, of an image (channel, z, y, x) on the CPU.
 
-    They are on the device where it has room for them, else on the CPU. Raises ModelError when a logit is not finite.
+    They are on the device where it has room for them, else on the CPU. Raises ModelError when a
+    logit is not finite.
     """
     with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
         network.to(device).eval()

@@ -1,7 +1,7 @@
 """A nnU-Net folder from `--add` to findings on the image's grid, and every refusal in one line.
 
-Random weights. Not covered: the values themselves (test_nnunet_reference.py), DICOM results of
-findings (tests of encoding), real weights, GPUs.
+Random weights. Not covered: the values themselves (test_nnunet_reference.py), every kind of result
+object (tests of encoding), real weights, GPUs.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference import phantom, volume
+from inference import phantom, pipeline, volume
 from inference.errors import ModelRefused
 from inference.findings import Acquisition, Image, PlanarImage, Verdict
 from inference.models import nnunet
@@ -24,6 +24,7 @@ from inference.models.nnunet import NnUnet
 from service import model_add
 from service.validation import ConfigurationError
 from tests import nnunet_folders
+from tests.encoded import PROVENANCE
 from tests.nnunet_folders import CASCADE, COARSE, FINE, FLAT, REGIONS, Study, artifact, results
 from tests.volumes import NAMED_ORIENTATIONS, turned
 
@@ -69,6 +70,29 @@ def test_a_folder_that_was_added_segments(top: Path, which: str) -> None:
     assert not overlap.any()
     measured = [one.segment for one in findings.measurements]
     assert measured == ["liver", "spleen"]
+
+
+@pytest.mark.parametrize("study", [Study(), Study(labels=REGIONS, regions_order=(1, 2, 3))])
+def test_labels_and_regions_become_dicom_objects(tmp_path: Path, study: Study) -> None:
+    """Data sets in, result objects out; every segment's voxels are those of the findings."""
+    loaded = model(nnunet_folders.write(tmp_path, study))
+    grid = phantom.regular((12, 30, 34), (3.5, 1.3, 1.2))
+    datasets = phantom.datasets(phantom.markers(grid, base=20), phantom.Scan())
+    found = pipeline.analyse(datasets, loaded, PROVENANCE, pipeline.Options())
+    assert found.reason is None
+    kept = {}
+    for kind, dataset in found.objects:
+        if kind == "segmentation":
+            names = [item.SegmentLabel for item in dataset.SegmentSequence]
+            segmentation = hd.seg.Segmentation.from_dataset(dataset)
+            for number, name in enumerate(names, start=1):
+                kept[name] = int(segmentation.get_volume(segment_numbers=[number]).array.sum())
+    expected = {
+        segment.definition.label: int(segment.mask.array.sum())
+        for segment in found.findings.segments
+    }
+    assert kept == expected
+    assert len(kept) >= 2
 
 
 def test_the_same_image_gives_the_same_labels(top: Path) -> None:

@@ -2,8 +2,7 @@
 
 Always against its pinned answers; where it is installed, against its own run here as well, the
 network's input and logits included. Random weights: nothing here says that a model is good.
-Not covered: GPUs, plans that resample in torch, pictures, readers that turn images
-(test_nnunet_model.py).
+Not covered: GPUs; pictures and readers that turn images (test_nnunet_model.py).
 """
 
 from collections.abc import Iterator
