@@ -14,6 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inference import phantom
 from inference.bundles import answers
 from inference.bundles.recipe import Recipe
 from inference.bundles.recognition import Chain, Intensity, recognised
@@ -26,7 +27,8 @@ from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image
 
-FIELD_SEED = 20
+SEED = 20
+WINDOW = 96  # voxels, where the bundle takes the whole axis
 FIELD_HU = 1000.0  # what the seeded field spans, up and down
 
 
@@ -127,21 +129,38 @@ def load(recipe: Recipe, description: Description, device: Device) -> FastBundle
         return None
     precision.prepared(recipe.network, device, len(chain.windows.size))
     try:
-        samples = [_changed(_field(chain, description), chain.after, chain.image_key)]
+        samples = _samples(chain, description) if device.bfloat16 else []
         choice = precision.choose(recipe.network, device, chain.rule, samples, bound=bound)
     except (RuntimeError, UnevenScores):  # (it takes no single window: it runs as it is)
         return None
     return FastBundle(recipe, chain, device, choice, description)
 
 
-def _field(chain: Chain, description: Description) -> Tensor:
-    """One window of blobs of several sizes: seeded, as bright and dark as a CT."""
-    size = tuple(extent if extent > 0 else 96 for extent in chain.windows.size)
-    generator = torch.Generator().manual_seed(FIELD_SEED)
+def _samples(chain: Chain, description: Description) -> list[Tensor]:
+    """Seeded windows as the network sees images: two of a synthetic chest for CT, else blobs."""
+    size = tuple(extent if extent > 0 else WINDOW for extent in chain.windows.size)
     channels = max(1, len(description.roles))
-    field = torch.zeros(1, channels, *size)
+    made = _chest(chain, size) if description.modalities == ("CT",) else [_field(size)]
+    return [_changed(one.expand(channels, *size), chain.after, chain.image_key) for one in made]
+
+
+def _chest(chain: Chain, size: tuple[int, ...]) -> list[Tensor]:
+    """Opposite corners of the middle of a chest, HU, each a window (1, right, front, head)."""
+    right, front, head = (extent * 3 // 2 for extent in size)
+    x, y, z = chain.spacing or (1.0, 1.0, 1.0)
+    hu = phantom.thorax((head, front, right), (z, y, x), seed=SEED).hu
+    chest = torch.from_numpy(hu.astype(np.float32)).permute(2, 1, 0).flip(0, 1)
+    first = tuple(slice(0, extent) for extent in size)
+    last = tuple(slice(-extent, None) for extent in size)
+    return [chest[first][None], chest[last][None]]
+
+
+def _field(size: tuple[int, ...]) -> Tensor:
+    """Blobs of several sizes, as bright and dark as a CT: (1, *size)."""
+    generator = torch.Generator().manual_seed(SEED)
+    field = torch.zeros(1, 1, *size)
     for coarse in (3, 8, 24):
-        shape = (1, channels, *(min(coarse, extent) for extent in size))
+        shape = (1, 1, *(min(coarse, extent) for extent in size))
         noise = torch.randn(shape, generator=generator)
         field += torch.nn.functional.interpolate(noise, size=size, mode="trilinear")
     return field[0] * (FIELD_HU / float(field.abs().max()))

@@ -1,5 +1,7 @@
 """Where networks run: the first GPU, or the CPU; what it can do and how much memory it has."""
 
+import gc
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +12,8 @@ from inference.errors import ModelRefused
 AUTOMATIC = "auto"
 CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # flags of /proc/cpuinfo
 EXHAUSTED = ("not enough memory", "out of memory", "can't allocate memory")
+STATUS = Path("/proc/self/status")
+RESET, PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): resets VmHWM
 GPU_WINDOWS = 4
 CPU_WINDOWS = 1  # more at once only wants more memory
 
@@ -43,11 +47,19 @@ class Device(Protocol):
         ...
 
     def begin(self) -> None:
-        """Peaks are counted from here."""
+        """Peaks are counted from here, where that is possible."""
+        ...
+
+    def used_bytes(self) -> int:
+        """In use now."""
+        ...
+
+    def release(self) -> None:
+        """Give back what was freed."""
         ...
 
     def peak_bytes(self) -> int:
-        """The most memory in use since `begin`; on the CPU since the process began."""
+        """The most memory in use since `begin`."""
         ...
 
 
@@ -63,11 +75,21 @@ class Cpu:
         self.memory_bytes = _proc_bytes(Path("/proc/meminfo"), "MemTotal")
 
     def begin(self) -> None:
-        """Nothing: the system counts."""
+        """Reset the system's count of the process (Linux); where it may not be, it goes on."""
+        with suppress(OSError):
+            RESET.write_text(PEAK, encoding="ascii")
+
+    def used_bytes(self) -> int:
+        """The process's resident size."""
+        return _proc_bytes(STATUS, "VmRSS")
+
+    def release(self) -> None:
+        """What nobody refers to any more."""
+        gc.collect()
 
     def peak_bytes(self) -> int:
         """The process's largest resident size."""
-        return _proc_bytes(Path("/proc/self/status"), "VmHWM")
+        return _proc_bytes(STATUS, "VmHWM")
 
 
 class Gpu:
@@ -84,6 +106,15 @@ class Gpu:
     def begin(self) -> None:
         """Reset torch's count."""
         torch.cuda.reset_peak_memory_stats(self.torch)
+
+    def used_bytes(self) -> int:
+        """By torch's count."""
+        return torch.cuda.memory_allocated(self.torch)
+
+    def release(self) -> None:
+        """What nobody refers to any more, and torch's cache of it."""
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def peak_bytes(self) -> int:
         """By torch's count."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.data.utils import AFFINE_TOL, compute_shape_offset, zoom_affine
+from monai.data.utils import AFFINE_TOL, affine_to_spacing, compute_shape_offset, zoom_affine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,9 +50,10 @@ class Axis:
         return _weights(self.count, 1.0 / self.step, self.length, device)
 
     def nearest(self, device: torch.device) -> Tensor:
-        """The network's index nearest to each of the source, unflipped; halves go to even.
+        """The network's index nearest to each of the source, unflipped.
 
-        The coordinates are rounded as torch's grid_sample rounds them in float64.
+        Of two that are equally near, the one that grid_sample's float64 coordinates fall to; in
+        a tilted volume MONAI's own may be the other.
         """
         if abs(self.step - 1.0) < SAME:
             return torch.arange(self.count, device=device).clamp_(max=self.length - 1)
@@ -155,7 +156,10 @@ def mapping(
 def _spaced(
     affine: Floats, counts: Sequence[int], spacing: Sequence[float]
 ) -> tuple[list[int], list[float], Floats]:
-    target = zoom_affine(affine, np.asarray(spacing, dtype=np.float64), diagonal=False)
+    present = affine_to_spacing(affine)
+    wanted = np.asarray(spacing, dtype=np.float64)
+    kept = np.abs(present - wanted) <= AFFINE_TOL  # mm
+    target = zoom_affine(affine, np.where(kept, present, wanted), diagonal=False)
     lengths, offset = compute_shape_offset(counts, affine, target)
     target[:3, 3] = offset
     between = np.linalg.solve(affine, target)
