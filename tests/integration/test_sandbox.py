@@ -95,7 +95,7 @@ def test_the_environment_of_a_child_has_no_credentials(tmp_path: Path) -> None:
         {
             "PATH": "/bin", "LC_ALL": "C", "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "2",
             "PGPASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "DATABASE_URL": "x", "HF_TOKEN": "x",
-            "TMPDIR": "/var/tmp/others",
+            "TMPDIR": "/elsewhere",
         },
         tmp_path,
     )  # fmt: skip
