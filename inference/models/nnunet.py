@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from inference import measurement
 from inference.description import Description, Label, Task
+from inference.engine import device
 from inference.errors import InputRefused, ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Segment, Verdict
 from inference.models import Artifact, Model, Requirements
@@ -34,6 +35,7 @@ TRAINED_ORIENTATION = "RAS"  # of readers that turn images
 PICTURE_SPACING = (999.0, 1.0, 1.0)  # nnU-Net's, of a picture without one
 SLICE_BY_PIXEL = 999.0  # likewise, of a single slice by its larger pixel spacing
 COLOURS = 3
+NAMED = 5  # structures in a sentence
 
 Labelled = NDArray[np.int16]
 
@@ -59,7 +61,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
         description=description,
         stages=(*stages[:-1], last.with_thresholds(thresholds)),
         orientation=_orientation(said, last.configuration),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device.choose(artifact.device).torch,
     )
 
 
@@ -88,7 +90,7 @@ class NnUnet:
             verdict=Verdict.MEASURED,
             segments=segments,
             measurements=tuple(volumes),
-            limitations=self.description.limits,
+            limitations=(*self.description.limits, *_cut(segments, image)),
         )
 
     def labelled(self, image: Image | PlanarImage) -> Labelled:
@@ -117,6 +119,19 @@ class NnUnet:
                 mask = labelled == label.value
             if mask.any():
                 yield Segment(definition=label.definition, mask=_placed(mask, image))
+
+
+def _cut(segments: Sequence[Segment], image: Image | PlanarImage) -> tuple[str, ...]:
+    """A sentence for what reaches the first or last slice: its volume is of a part."""
+    if isinstance(image, PlanarImage):
+        return ()
+    ends = (segment.mask.array[[0, -1]].any() for segment in segments)
+    names = [one.definition.label for one, cut in zip(segments, ends, strict=True) if cut]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    if not names:
+        return ()
+    listed = ", ".join(names[:NAMED])
+    return (f"Cut by the first or last slice, so its volume is of a part: {listed}{more}.",)
 
 
 def _placed(mask: NDArray[np.bool_], image: Image | PlanarImage) -> Any:

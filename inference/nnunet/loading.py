@@ -127,7 +127,9 @@ def _checkpoint(files: ModelFiles, name: str) -> Mapping[str, Any]:
 
 
 def _configuration_name(checkpoint: Mapping[str, Any], results: Results) -> str:
-    said = checkpoint.get("init_args", {}).get("configuration", results.configuration)
+    arguments = checkpoint.get("init_args")
+    named = arguments.get("configuration") if isinstance(arguments, dict) else None
+    said = results.configuration if named is None else named
     if said is None:
         raise ModelRefused("neither the checkpoint nor its folder names a configuration")
     return str(said)
@@ -137,7 +139,7 @@ def _windows(
     configuration: Configuration, checkpoint: Mapping[str, Any], options: Options
 ) -> Windows:
     allowed = checkpoint.get("inference_allowed_mirroring_axes") or ()
-    axes = tuple(int(axis) for axis in allowed) if options.mirroring else ()
-    if any(not 0 <= axis < len(configuration.patch) for axis in axes):
+    if not set(allowed) <= set(range(len(configuration.patch))):
         raise ModelRefused("the checkpoint mirrors an axis that the patch does not have")
+    axes = tuple(allowed) if options.mirroring else ()
     return Windows(patch=configuration.patch, step=options.step, mirrored=axes)

@@ -137,6 +137,11 @@ def _configuration(plans: Plans, name: str) -> Configuration:
     reader = str(plans.raw.get("image_reader_writer", "SimpleITKIO"))
     if reader not in READERS:
         raise ModelRefused(f"plans.json: images read by {reader} are not known")
+    axes = list(plans.raw["transpose_forward"]), list(plans.raw["transpose_backward"])
+    if not sorted(axes[0]) == sorted(axes[1]) == [0, 1, 2]:
+        raise ValueError("the transposed axes are not 0, 1 and 2")
+    if not len(raw["patch_size"]) == len(raw["spacing"]) in AXIS_NAMES:
+        raise ValueError("patch_size and spacing are not both of 2 or 3 axes")
     return Configuration(
         name=name,
         patch=tuple(map(int, raw["patch_size"])),

@@ -114,9 +114,9 @@ def _linear(array: Floats, shape: Shape, axis: int | None) -> Floats:
     if axis is None:
         found = functional.interpolate(tensor, shape, mode="trilinear")
     else:
-        planes = tensor[0, 0].movedim(axis, 0)[:, None]
+        planes = tensor[0].movedim(axis + 1, 1).contiguous()
         in_plane = [size for place, size in enumerate(shape) if place != axis]
-        resized = functional.interpolate(planes, in_plane, mode="bilinear")[:, 0]
+        resized = functional.interpolate(planes, in_plane, mode="bilinear")[0]
         whole = resized.movedim(0, axis)[None, None]
         found = functional.interpolate(whole, shape, mode="nearest-exact")
     resampled: Floats = found[0, 0].numpy()

@@ -38,9 +38,9 @@ def one_thread() -> Iterator[None]:
 
 
 def model(path: Path, changes: dict[str, Any] | None = None) -> NnUnet:
-    found = nnunet.load({}, artifact(path, changes))
+    found = nnunet.load({}, replace(artifact(path, changes), device="cpu"))
     assert isinstance(found, NnUnet)
-    return replace(found, device=torch.device("cpu"))
+    return found
 
 
 def stack(right: Any = (1, 0, 0), down: Any = (0, 1, 0), *, modality: str = "CT") -> Image:
@@ -70,6 +70,8 @@ def test_a_folder_that_was_added_segments(top: Path, which: str) -> None:
     assert not overlap.any()
     measured = [one.segment for one in findings.measurements]
     assert measured == ["liver", "spleen"]
+    assert findings.limitations[0].startswith("Trained elsewhere")
+    assert findings.limitations[1].startswith("Cut by the first or last slice")
 
 
 @pytest.mark.parametrize("study", [Study(), Study(labels=REGIONS, regions_order=(1, 2, 3))])
@@ -314,6 +316,14 @@ PLANS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         ),
         "do not fit the network of the plans",
     ),
+    "axes that are none": (
+        lambda plans: plans.update(transpose_forward=[0, 1, 1]),
+        "the transposed axes are not",
+    ),
+    "a spacing of other axes": (
+        lambda plans: net(plans).update(spacing=[1.0, 1.0]),
+        "patch_size and spacing are not both",
+    ),
     "no configurations": (lambda plans: plans.pop("configurations"), "not of nnU-Net v2"),
 }
 
@@ -393,6 +403,12 @@ def test_a_checkpoint_of_something_else_is_refused(top: Path, content: Any) -> N
     torch.save(content, next(top.rglob("checkpoint_final.pth")))
     with pytest.raises(ModelRefused):
         model(top)
+
+
+def test_a_checkpoint_that_mirrors_an_axis_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = nnunet_folders.write(tmp_path, Study(nets=(FLAT,), mirroring=(0, 2)))
+    with pytest.raises(ModelRefused, match="mirrors an axis"):
+        model(path)
 
 
 @pytest.mark.parametrize(
