@@ -105,11 +105,11 @@ def _differing(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + more
 
 
-def appearance(path: Path) -> tuple[object, ...]:
-    """How a model's files look unread: while it stays the same, they are the same."""
-    if not path.is_dir():
-        return (_look(path),)
-    return tuple(sorted((str(one), _look(one)) for one in path.rglob("*")))
+def appearance(path: Path, approval: Path | None = None) -> tuple[object, ...]:
+    """How a model's files and its approval look unread: while it stays the same, they are."""
+    files = tuple(sorted(path.rglob("*"))) if path.is_dir() else (path,)
+    watched = files if approval is None else (*files, approval)
+    return tuple((str(one), _look(one)) for one in watched)
 
 
 def _look(path: Path) -> tuple[int, int, int]:

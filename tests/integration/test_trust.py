@@ -154,6 +154,16 @@ def test_a_warm_child_notices_that_a_file_changed(toml: Path) -> None:
     assert analyst._model("mine").requirements.modalities == ("CT",)
 
 
+def test_a_warm_child_notices_that_an_approval_was_taken_back(toml: Path) -> None:
+    approve(toml)
+    analyst = Analyst(child_setup(config.load(toml)))
+    assert analyst.preload() == {}
+    approvals.file_of(toml.parent / "storage", "mine").unlink()
+    answer = analyst.answer(TASK)
+    assert isinstance(answer, Failed)
+    assert "not approved" in answer.reason
+
+
 def test_trusted_code_does_not_run_where_nothing_would_keep_it(toml: Path) -> None:
     approve(toml)
     setup = replace(child_setup(config.load(toml)), unconfined="files")
