@@ -6,6 +6,7 @@ The only module of the service that imports the science while the node runs.
 import gc
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,8 @@ from pydicom import Dataset
 from inference import description, features, pipeline, rehearsal
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
+from inference.engine import device
+from inference.engine.residency import Residents
 from inference.errors import InferenceError, ModelRefused
 from inference.features import Mask, View
 from inference.findings import Findings, Image, PlanarImage
@@ -26,6 +29,7 @@ from service import approvals, kinds, log
 from service.tasks import (
     Analysed,
     Answer,
+    Computed,
     Durations,
     Failed,
     FeatureVector,
@@ -66,7 +70,6 @@ class Analyst:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._models = {model.name: model for model in setup.models}
-        self._loaded: dict[str, Model] = {}
         self._looks: dict[str, tuple[object, ...] | None] = {}
 
     def preload(self) -> dict[str, str]:
@@ -95,7 +98,8 @@ class Analyst:
     def _analyse(self, task: Task) -> Analysed:
         loaded, began = self._model(task.model), time.monotonic()
         with ThreadPoolExecutor(max_workers=1) as beside:
-            model = _Watched(loaded, beside)
+            admitted = _Admitted(task.model, loaded, self._residents)
+            model = _Watched(admitted, beside)
             analysis = pipeline.analyse(
                 [read(path) for path in task.paths],
                 model,
@@ -112,19 +116,25 @@ class Analyst:
             objects=objects,
             vectors=vectors,
             durations=model.durations(began=began, encoded=encoded),
+            computed=admitted.computed,
         )
 
     def _model(self, name: str) -> Model:
         """The model, loaded; one whose files look otherwise than when it was is checked again."""
         setup = self._models[name]
-        files = None if setup.artifact is None else approvals.appearance(setup.artifact.path)
-        if name in self._loaded and self._looks[name] == files:
-            return self._loaded[name]
-        self._loaded.pop(name, None)
-        self._refuse(setup)
+        files = None
+        if setup.artifact is not None:
+            files = approvals.appearance(setup.artifact.path, setup.artifact.approval)
+        if name not in self._looks or self._looks[name] != files:
+            self._residents.forget(name)
+            self._refuse(setup)
+        loaded = self._residents.model(name, lambda: _load(setup, self._setup))
         self._looks[name] = files
-        self._loaded[name] = _load(setup, package=self._setup.package)
-        return self._loaded[name]
+        return loaded
+
+    @cached_property
+    def _residents(self) -> Residents[Model]:
+        return Residents(device.choose(self._setup.device), self._setup.models_bytes)
 
     def _refuse(self, setup: ModelSetup) -> None:
         """ModelRefused for a model that must not run here, or not with these files."""
@@ -161,6 +171,37 @@ class Analyst:
             model_digest=None if plain is None else approvals.digest_of(plain["files"]),
             model_licence=None if plain is None else plain["licence"],
         )
+
+
+class _Admitted:
+    """A loaded model on its device: a run that will not fit is refused, what one took is kept."""
+
+    def __init__(self, name: str, model: Model, residents: Residents[Model]) -> None:
+        self._name = name
+        self._model = model
+        self._residents = residents
+        self.computed = Computed()
+
+    @property
+    def requirements(self) -> Requirements:
+        """The model's."""
+        return self._model.requirements
+
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the model says; raises ModelRefused for an image that memory will not hold."""
+        values = image.pixels if isinstance(image, PlanarImage) else image.volume.array
+        place = self._residents.device
+        self._residents.admit(self._name, values.size)
+        place.begin()
+        findings = self._model.predict(image)
+        peak = place.peak_bytes()
+        self._residents.ran(self._name, values.size, peak)
+        self.computed = Computed(
+            device=place.name,
+            arithmetic=getattr(self._model, "arithmetic", None),
+            peak_bytes=peak,
+        )
+        return findings
 
 
 class _Watched:
@@ -238,13 +279,15 @@ def _companions(task: Task) -> Companions | None:
     return Companions(role=task.role, others=others)
 
 
-def _load(setup: ModelSetup, *, package: str) -> Model:
-    module = kinds.load_kind(package, setup.kind)
+def _load(setup: ModelSetup, node: Setup) -> Model:
+    module = kinds.load_kind(node.package, setup.kind)
     if setup.artifact is None:
         return cast("ModelModule", module).load(setup.settings)
     described = description.parse(setup.artifact.sidecar)
     files = ModelFiles(path=setup.artifact.path, digests=described.files)
-    artifact = Artifact(description=described, files=files, trusted=setup.artifact.trusted)
+    artifact = Artifact(
+        description=described, files=files, trusted=setup.artifact.trusted, device=node.device
+    )
     return cast("FileModelModule", module).load(setup.settings, artifact)
 
 

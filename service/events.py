@@ -14,6 +14,7 @@ class Event:
 
 
 FIELDS: Mapping[str, str] = {
+    "arithmetic": "of the network: float32 or bfloat16",
     "attempts": "how often it was tried, this time included",
     "bytes": "bytes of data sets",
     "called_ae_title": "AE title that the peer called",
@@ -27,6 +28,7 @@ FIELDS: Mapping[str, str] = {
     "describe_seconds": "of an attempt: feature vectors, beyond the model's own time",
     "destination": "name of the destination in the configuration",
     "detail": "a short text of ours, without identifiers",
+    "device": "where the model ran: cpu or cuda:N",
     "duplicates": "instances that had come before, byte for byte",
     "encode_seconds": "of an attempt: findings to checked result objects",
     "error_type": "class of the exception",
@@ -48,6 +50,7 @@ FIELDS: Mapping[str, str] = {
     "objects": "number of result objects",
     "outcome": "how it ended; the event's text lists the values",
     "path": "path of the request, or of a file of the node",
+    "peak_bytes": "of an attempt: the most memory in use on its device, loaded models included",
     "peer_address": "IP address of the peer",
     "process_id": "of the process that the event is about",
     "read_seconds": "of an attempt: files to a volume",
@@ -91,7 +94,7 @@ EVENTS: Mapping[str, Event] = {
             "job_id", "model", "model_version", *_SERIES[:2], "instances", "attempts",
             "generation", "outcome", "verdict", "reason", "objects", "bytes", "retry_at",
             "wait_seconds", "read_seconds", "model_seconds", "encode_seconds", "describe_seconds",
-            "seconds",
+            "device", "arithmetic", "peak_bytes", "seconds",
         ),
     ),
     "delivery": Event(

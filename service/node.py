@@ -321,7 +321,7 @@ def _artifact(model: Model, directory: Path) -> ArtifactSetup | None:
 
 def child_setup(configuration: Configuration) -> Setup:
     """What the child of a worker is told."""
-    limit = configuration.inference.memory_gib
+    limit, budget = configuration.inference.memory_gib, configuration.inference.models_gib
     return Setup(
         models=tuple(
             ModelSetup(
@@ -341,6 +341,8 @@ def child_setup(configuration: Configuration) -> Setup:
         not_for_diagnosis=configuration.results.not_for_diagnosis,
         report_not_analysed=configuration.results.report_not_analysed,
         memory_bytes=None if limit is None else int(limit * GIB),
+        device=configuration.inference.device,
+        models_bytes=None if budget is None else int(budget * GIB),
         log_level=configuration.log.level,
         log_file=configuration.log.file,
         readable=(

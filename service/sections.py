@@ -118,6 +118,18 @@ class Inference(Section):
     memory_gib: Annotated[
         float | None, Field(strict=True, ge=1, allow_inf_nan=False), Allowed("a number, 1 or more")
     ] = Field(None, description="an analysis that wants more memory fails; without it, no limit")
+    device: Annotated[
+        str,
+        Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"),
+        Allowed("auto, cpu, cuda or cuda:N"),
+    ] = Field("auto", description="where models run; auto is the first GPU, or else the CPU")
+    models_gib: Annotated[
+        float | None, Field(strict=True, gt=0, allow_inf_nan=False), Allowed("a number above 0")
+    ] = Field(
+        None,
+        description="memory of the device for loaded models and one analysis: the least recently "
+        "used model is unloaded; without it, all that the device has",
+    )
 
 
 class Deliveries(Section):

@@ -45,6 +45,8 @@ class Setup:
     package: str = "inference.models"
     preload: bool = True  # load the models before the first task
     memory_bytes: int | None = None
+    device: str = "auto"  # where models run: auto, cpu, cuda or cuda:N
+    models_bytes: int | None = None  # of loaded models and a run; None: all that the device has
     log_level: str = "info"
     log_file: Path | None = None
     readable: tuple[Path, ...] = ()  # beside the program: received instances, the models' files
@@ -121,6 +123,15 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """Where a model ran and what it took; None where it did not run or does not say."""
+
+    device: str | None = None
+    arithmetic: str | None = None  # float32 or bfloat16
+    peak_bytes: int | None = None  # of the device, models that are loaded included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysed:
     """The model has answered, be it that it does not analyse this series."""
 
@@ -129,6 +140,7 @@ class Analysed:
     objects: tuple[ResultObject, ...]
     vectors: tuple[FeatureVector, ...]
     durations: Durations
+    computed: Computed = field(default_factory=Computed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from service.stopping import Stop
 from service.tasks import (
     Analysed,
     Answer,
+    Computed,
     Durations,
     Failed,
     Predecessor,
@@ -70,6 +71,7 @@ class Ending:
     objects: int = 0
     size: int = 0  # bytes of the result objects
     durations: Durations = field(default_factory=Durations)  # of the steps of an analysis
+    computed: Computed = field(default_factory=Computed)
 
 
 LOST = Ending(outcome="lost", reason="superseded, or taken by another worker")
@@ -170,6 +172,9 @@ class Worker:
             model_seconds=ending.durations.model,
             encode_seconds=ending.durations.encode,
             describe_seconds=ending.durations.describe,
+            device=ending.computed.device,
+            arithmetic=ending.computed.arithmetic,
+            peak_bytes=ending.computed.peak_bytes,
             seconds=time.monotonic() - began,
         )
 
@@ -296,6 +301,7 @@ class Worker:
             objects=len(results),
             size=sum(result.size for result in results),
             durations=analysed.durations,
+            computed=analysed.computed,
         )
 
     def _write(self, analysed: Analysed) -> list[Result]:

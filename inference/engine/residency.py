@@ -88,6 +88,11 @@ class Residents(Generic[M]):
         self._resident[name] = Resident(model=model, size=size)
         return model
 
+    def forget(self, name: str) -> None:
+        """Unload a model, if it is loaded."""
+        if name in self._resident:
+            self._leave((name,))
+
     def admit(self, name: str, voxels: int) -> None:
         """Make room for a run of a loaded model; raises ModelRefused when there cannot be."""
         expected = self.needs.expected(name, voxels)
