@@ -167,6 +167,7 @@ def test_deepbet_outlines_the_template(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_hd_bet_outlines_the_template(
     slices: list[Path],
     pacs: StoragePeer,
