@@ -36,23 +36,33 @@ def draw(
     vessels: int,
     bullae: int,
     table: bool,
+    contrast_hu: int | None = None,
 ) -> tuple[Values, dict[str, Mask]]:
-    """HU (slice, row, column) and the masks body, right_lung, left_lung and airway."""
-    hu, truth = _solids(axes, lung_hu=lung_hu, table=table)
+    """HU (slice, row, column) and the masks body, right_lung, left_lung and airway.
+
+    `contrast_hu`: of blood with contrast agent; then also the masks of `_enhance`.
+    """
+    blood = BLOOD if contrast_hu is None else contrast_hu
+    hu, truth = _solids(axes, lung_hu=lung_hu, table=table, blood=blood)
     lungs = truth["right_lung"] | truth["left_lung"]
     for tube in _vessel_tubes(generator, vessels):
         for piece in _pieces(tube):
-            _paint(hu, _tube_mask(axes, piece), BLOOD, within=lungs)
+            _paint(hu, _tube_mask(axes, piece), blood, within=lungs)
+    if contrast_hu is not None:
+        truth |= _enhance(hu, axes, contrast_hu)
     for ball in _bulla_spheres(generator, bullae):
         _paint(hu, _tube_mask(axes, ball), BULLA, within=lungs)
     airway = _airways(hu, axes)
     truth["airway"] = airway
     for side in ("right_lung", "left_lung"):
         truth[side] &= ~airway
+    if contrast_hu is not None:
+        truth["vessels"] = hu == contrast_hu
+        truth |= {name: truth[name] & truth["vessels"] for name in LARGE}
     return hu, truth
 
 
-def _solids(axes: Axes, *, lung_hu: int, table: bool) -> tuple[Values, dict[str, Mask]]:
+def _solids(axes: Axes, *, lung_hu: int, table: bool, blood: int) -> tuple[Values, dict[str, Mask]]:
     shape = (len(axes[0]), len(axes[1]), len(axes[2]))
     x, y = axes[2][None, :], axes[1][:, None]
     hu = np.full(shape, AIR, np.float32)
@@ -60,7 +70,7 @@ def _solids(axes: Axes, *, lung_hu: int, table: bool) -> tuple[Values, dict[str,
     for index, z in enumerate(map(float, axes[0])):
         body = _ellipse(x, y, 175, 118) < 1
         lung = _lung(x, y, z)
-        _solid_slice(hu[index], x, y, z, body=body)
+        _solid_slice(hu[index], x, y, z, body=body, blood=blood)
         hu[index][lung] = lung_hu
         if table:
             hu[index][_table(x, y)] = TABLE
@@ -70,7 +80,7 @@ def _solids(axes: Axes, *, lung_hu: int, table: bool) -> tuple[Values, dict[str,
     return hu, truth
 
 
-def _solid_slice(hu: Values, x: Floats, y: Floats, z: float, *, body: Mask) -> None:
+def _solid_slice(hu: Values, x: Floats, y: Floats, z: float, *, body: Mask, blood: int) -> None:
     hu[body] = FAT
     hu[_ellipse(x, y, 160, 104) < 1] = TISSUE
     hu[_ribs(x, y, z)] = CORTICAL_BONE
@@ -78,7 +88,7 @@ def _solid_slice(hu: Values, x: Floats, y: Floats, z: float, *, body: Mask) -> N
     hu[spine < 20] = CORTICAL_BONE if z % 30 > 6 else TISSUE  # vertebrae and discs
     hu[spine < 17] = SPONGY_BONE if z % 30 > 6 else TISSUE
     hu[np.hypot(x / 22, (y + 92) / 6) < 1] = SPONGY_BONE  # sternum
-    hu[_heart(x, y, z) < 1] = BLOOD
+    hu[_heart(x, y, z) < 1] = blood
 
 
 def _ellipse(x: Floats, y: Floats, across: float, along: float) -> Floats:
@@ -159,6 +169,42 @@ def _vessel_tubes(generator: np.random.Generator, count: int) -> list[_Tube]:
             tip = target + generator.uniform(-20, 20, 3)
             tubes.append(_Tube(start=fork, end=tip, start_mm=radius * 0.6, end_mm=0.7))
     return tubes
+
+
+LARGE = {
+    "aorta": (((30, 50, -400), (30, 50, 60), (26, -24, 60), (26, -25, -20)), 11.0),
+    "superior_vena_cava": (((-24, -14, 400), (-24, -20, 0)), 8.0),
+}
+"""Points along the vessel, radius in mm."""
+TUBES_MM = (1.0, 1.5, 2.0, 3.0, 4.0)
+TUBES_Y = (-72, -59, -46, -31, -14)
+
+
+def _enhance(hu: Values, axes: Axes, contrast_hu: int) -> dict[str, Mask]:
+    """The vessels of LARGE, and tube_<radius> of each of TUBES_MM in front of the trachea."""
+    truth = {name: _drawn(hu, axes, *course, contrast_hu) for name, course in LARGE.items()}
+    for radius, y in zip(TUBES_MM, TUBES_Y, strict=True):
+        course = ((-8, y, 18), (2, y + 4, 110))
+        truth[f"tube_{radius}"] = _drawn(hu, axes, course, radius, contrast_hu)
+    return truth
+
+
+def _drawn(
+    hu: Values, axes: Axes, course: tuple[tuple[int, ...], ...], radius: float, value: int
+) -> Mask:
+    inside = np.zeros(hu.shape, np.bool_)
+    for start, end in itertools.pairwise(course):
+        for piece in _pieces(_straight(start, end, radius)):
+            box, mask = _tube_mask(axes, piece)
+            inside[box] |= mask
+    hu[inside] = value
+    return inside
+
+
+def _straight(start: tuple[int, ...], end: tuple[int, ...], radius: float) -> _Tube:
+    return _Tube(
+        start=np.array(start, float), end=np.array(end, float), start_mm=radius, end_mm=radius
+    )
 
 
 PIECE_MM = 10.0

@@ -159,17 +159,26 @@ def thorax(
     bullae: int = 0,
     table: bool = True,
     padding_hu: int | None = None,
+    contrast_hu: int | None = None,
 ) -> Phantom:
     """An axial chest, slices from feet to head; `shape` and `spacing` mm: (slice, row, column).
 
     About 390 x 260 x 300 mm hold all of it. `bullae`: number of -985 HU spheres in each lung.
     `padding_hu`: value outside the scanner's circle of reconstruction.
-    `truth`: body, right_lung, left_lung (with their vessels, without airways), airway (lumen).
+    `contrast_hu`: of the blood, in vessels that are drawn only then (anatomy.LARGE, TUBES_MM).
+    `truth`: body, right_lung, left_lung (with their vessels, without airways), airway (lumen); with
+    contrast agent also vessels (all blood), aorta, superior_vena_cava, tube_1.0 to tube_4.0.
     """
     grid = regular(shape, spacing)
     generator = np.random.default_rng(seed)
     hu, truth = anatomy.draw(
-        grid.axes, generator, lung_hu=lung_hu, vessels=vessels, bullae=bullae, table=table
+        grid.axes,
+        generator,
+        lung_hu=lung_hu,
+        vessels=vessels,
+        bullae=bullae,
+        table=table,
+        contrast_hu=contrast_hu,
     )
     sigma = [blur_mm / step for step in spacing]
     hu = ndimage.gaussian_filter(hu, sigma) if blur_mm else hu

@@ -4,7 +4,8 @@ Evenly bright tissue that runs a long way along the body near its middle is bloo
 agent: a vertebra is as bright, but ends at its discs; bone is uneven.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ MUSCLE_HU = (20.0, 80.0)
 EVEN_HU = 25.0  # least limit of one standard deviation in such a cube
 UNEVEN = 1.5  # times the noise of muscle
 LONG_MM = 50.0  # along the body; a vertebra's core is shorter
+DEEP_MM = 30.0  # most of a large vessel is; the breastbone is not
+DEEP_SHARE = 0.5
 SHELL_MM = (5.0, 9.0)  # around a core: where a vertebra has its hard shell
 HARDER_HU = 50.0
 HARD_SHARE = 0.25  # of the shell that is harder than the core: then it is bone
@@ -39,10 +42,19 @@ class Blood:
     level_hu: float
     cores: Mask
 
+    def within(self, box: tuple[slice, ...]) -> Self:
+        """The same in a part of the image."""
+        return replace(self, cores=self.cores[box])
+
     @property
     def half_hu(self) -> float:
         """Half-way between tissue and blood: a large vessel's border."""
         return (TISSUE_HU + self.level_hu) / 2
+
+    @property
+    def floor_hu(self) -> float:
+        """What blood in a large vessel is at least."""
+        return TISSUE_HU + LARGE_SHARE * (self.level_hu - TISSUE_HU)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +136,23 @@ def blood(hu: Densities, inside: Mask, seen: Signs, spacing: Spacing) -> Blood |
 
 
 def _vessels(cores: Mask, hu: Densities, inside: Mask, spacing: Spacing) -> Mask:
-    """The components that run along the body, near its middle, and have no hard shell."""
+    """The components that run along the body, deep and near its middle, and have no hard shell."""
     labels, count = ndimage.label(cores)
     kept = np.zeros(count + 1, np.bool_)
     columns = np.flatnonzero(inside.any(axis=(0, 1)))
     middle = float(columns.mean()) if columns.size else 0.0
+    reach = [2 * max(1, round(DEEP_MM / step)) + 1 for step in spacing[1:]]
+    deep = ndimage.minimum_filter(inside, (1, *reach))
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if (box[0].stop - box[0].start) * spacing[0] >= LONG_MM:
-            column = float((labels[box] == label).nonzero()[2].mean()) + box[2].start
+            core = labels[box] == label
+            column = float(core.nonzero()[2].mean()) + box[2].start
             central = abs(column - middle) * spacing[2] <= MIDDLE_MM
-            kept[label] = central and not _in_a_shell(labels, label, box, hu, spacing)
+            kept[label] = (
+                central
+                and float(deep[box][core].mean()) > DEEP_SHARE
+                and not _in_a_shell(labels, label, box, hu, spacing)
+            )
     chosen: Mask = kept[labels]
     return chosen
 

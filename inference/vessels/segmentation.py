@@ -3,7 +3,7 @@
 Memory beside the input: some ten bytes for each cubic millimetre of the field of view, and a slab.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from skimage.filters import apply_hysteresis_threshold
 
 from inference.blocks import Blocks, Densities, Shape, Spacing, blocks, pool
 from inference.lungs.body import body, enclosed_air
+from inference.lungs.morphology import bounding_box
 from inference.lungs.separation import without_gas
 from inference.vessels.blood import TISSUE_HU, Blood, Signs, blood, large, signs
 from inference.vessels.bone import CUBE, bone
@@ -35,8 +36,12 @@ LUNG_HU = -300.0  # in the lung: half-way from air to blood
 LUNG_CONTRAST_HU = 1000.0
 SEED, REST = 0.2, 0.07  # a tube's response as a share of its contrast; 0.37 is the best there is
 AROUND_LUNG_MM = 5.0
-SKIN = 2
+AROUND_ROOTS_MM = 10.0
+WALL_MM = 12.0  # the chest wall is no deeper beside the lungs
+SKIN = 2  # blocks
+MARGIN = SKIN + 1
 SMALLEST_MM3 = 300.0
+FULL_SHARE = 0.1  # of a component: as bright as the blood in large vessels
 SMALLEST_IN_LUNG_MM3 = 80.0
 
 
@@ -58,6 +63,7 @@ class _Surroundings:
     clear_hu: float  # brighter is bright in soft tissue
     contrast_hu: float  # of blood over soft tissue
     half_hu: float
+    full_hu: float  # what a part of each vessel in soft tissue reaches
 
 
 def segment(hu: NDArray[np.generic], spacing: Spacing, *, slab: int = SLAB) -> Vessels:
@@ -76,15 +82,26 @@ def segment(hu: NDArray[np.generic], spacing: Spacing, *, slab: int = SLAB) -> V
     found = blood(coarse, inside, seen, pairs.spacing)
     if found is None:
         return Vessels(mask=None, signs=seen)
-    around = _surroundings(coarse, inside, found, pairs.spacing)
-    mask = _vessels(cells, coarse, around, pairs, slab=slab)
+    box = bounding_box(inside, (MARGIN, MARGIN, MARGIN))
+    around = _surroundings(coarse[box], inside[box], found.within(box), pairs.spacing)
+    cut = pairs.coarse_box(box)
+    mask = np.zeros(cells.shape, np.bool_)
+    mask[cut] = _vessels(cells[cut], coarse[box], around, _part(pairs, cut), slab=slab)
     return Vessels(mask=restored(mask, grid), signs=seen)
+
+
+def _part(pairs: Blocks, cut: tuple[slice, ...]) -> Blocks:
+    """The same blocks over a part of the cells that begins with a block."""
+    depth, rows, columns = (part.stop - part.start for part in cut)
+    return replace(pairs, fine=(depth, rows, columns))
 
 
 def _surroundings(coarse: Densities, inside: Mask, found: Blood, spacing: Spacing) -> _Surroundings:
     wide = large(coarse, found, spacing)
-    lung = _lung(coarse, inside, spacing)
-    bones = bone(coarse, found, wide, inside & ~lung, spacing)
+    air = without_gas(coarse, enclosed_air(coarse, inside), spacing)
+    lung = _closed(air, AROUND_LUNG_MM, spacing)
+    boneless = lung | _roots(air, spacing)
+    bones = bone(coarse, found, wide, inside & ~boneless, spacing)
     return _Surroundings(
         wide=wide,
         lung=lung,
@@ -92,6 +109,7 @@ def _surroundings(coarse: Densities, inside: Mask, found: Blood, spacing: Spacin
         clear_hu=float(np.clip(found.half_hu, FAINTEST_HU, CLEAREST_HU)),
         contrast_hu=found.level_hu - TISSUE_HU,
         half_hu=found.half_hu,
+        full_hu=found.floor_hu,
     )
 
 
@@ -101,12 +119,21 @@ def _below_skin(inside: Mask) -> Mask:
     return deep
 
 
-def _lung(coarse: Densities, inside: Mask, spacing: Spacing) -> Mask:
+def _closed(mask: Mask, reach_mm: float, spacing: Spacing) -> Mask:
     """The lungs with what they enclose."""
-    air = without_gas(coarse, enclosed_air(coarse, inside), spacing)
-    size = [2 * max(1, round(AROUND_LUNG_MM / step)) + 1 for step in spacing]
-    closed: Mask = ndimage.minimum_filter(ndimage.maximum_filter(air, size), size)
+    size = [2 * max(1, round(reach_mm / step)) + 1 for step in spacing]
+    closed: Mask = ndimage.minimum_filter(ndimage.maximum_filter(mask, size), size)
     return closed
+
+
+def _roots(air: Mask, spacing: Spacing) -> Mask:
+    """Between the lungs, away from the chest wall and close to them: vessels there are no bone."""
+    to_the_left = np.maximum.accumulate(air, axis=2)
+    to_the_right = np.maximum.accumulate(air[..., ::-1], axis=2)[..., ::-1]
+    wall = [2 * round(WALL_MM / step) + 1 for step in spacing[1:]]
+    deep = ndimage.minimum_filter(to_the_left & to_the_right, (1, *wall))
+    roots: Mask = deep & _closed(air, AROUND_ROOTS_MM, spacing)
+    return roots
 
 
 def _vessels(
@@ -126,7 +153,8 @@ def _vessels(
     threshold: Any = apply_hysteresis_threshold
     found: Mask = threshold(share, REST, SEED)
     found |= _spread(around.wide, pairs) & (cells > around.half_hu)
-    return _without_small(found, lung, float(np.prod(pairs.spacing) / np.prod(pairs.factors)))
+    cell_mm3 = float(np.prod(pairs.spacing) / np.prod(pairs.factors))
+    return _believed(found, lung, cells > around.full_hu, cell_mm3)
 
 
 def _spread(values: NDArray[Cell], pairs: Blocks) -> NDArray[Cell]:
@@ -145,13 +173,17 @@ def _any(mask: Mask, pairs: Blocks) -> Mask:
     return found
 
 
-def _without_small(mask: Mask, lung: Mask, cell_mm3: float) -> Mask:
-    """Only what is large enough for where most of it lies."""
+def _believed(mask: Mask, lung: Mask, full: Mask, cell_mm3: float) -> Mask:
+    """What is large enough for where most of it lies and, outside the lungs, bright enough."""
     labels, count = ndimage.label(mask, CUBE)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    inside = np.bincount(labels[lung], minlength=count + 1)
-    least = np.where(2 * inside > sizes, SMALLEST_IN_LUNG_MM3, SMALLEST_MM3)
-    kept = sizes * cell_mm3 >= least
+    mostly_lung = 2 * np.bincount(labels[lung], minlength=count + 1) > sizes
+    brightest = np.bincount(labels[full], minlength=count + 1)
+    kept = np.where(
+        mostly_lung,
+        sizes * cell_mm3 >= SMALLEST_IN_LUNG_MM3,
+        (sizes * cell_mm3 >= SMALLEST_MM3) & (brightest >= FULL_SHARE * sizes),
+    )
     kept[0] = False
     chosen: Mask = kept[labels]
     return chosen

@@ -16,7 +16,7 @@ from skimage.feature import hessian_matrix, hessian_matrix_eigvals
 from inference.blocks import Densities
 
 Mask = NDArray[np.bool_]
-SLAB = 64
+SLAB = 32
 TRUNCATE = 8  # standard deviations at which scikit-image cuts a kernel, for sigma above 1
 
 
