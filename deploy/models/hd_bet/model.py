@@ -1,7 +1,8 @@
 """HD-BET's brain extraction with its published weights: an example of a model in Python.
 
-Isensee et al., Human Brain Mapping 2019;40:4952-4964. For a CPU's sake one of the
-five networks, without mirroring; FOLDS and MIRRORED make it their accurate mode.
+Isensee et al., Human Brain Mapping 2019;40:4952-4964. One of the five networks, without
+mirroring, which a CPU can do (which one: deploy/models/README.md); FOLDS and MIRRORED make it the
+authors' accurate mode.
 """
 
 import itertools
