@@ -128,3 +128,23 @@ def test_decimal_strings_are_short_and_exact_enough(value):
     (text,) = phantom.decimals([value])
     assert len(text) <= 16
     assert float(text) == pytest.approx(value, abs=1e-5)
+
+
+def test_without_contrast_agent_the_phantom_stays_as_it_was():
+    named = {"body", "right_lung", "left_lung", "airway"}
+    assert set(CHEST.truth) == named
+    enhanced_chest = thorax(noise_hu=0.0, blur_mm=0.0, contrast_hu=300)
+    assert named < set(enhanced_chest.truth)
+    same = ~enhanced_chest.truth["vessels"]
+    assert np.array_equal(enhanced_chest.hu[same], CHEST.hu[same])
+
+
+def test_contrast_agent_is_where_the_truth_says_and_nowhere_else():
+    small = thorax((70, 200, 290), (2.0, 1.25, 1.25), noise_hu=0.0, blur_mm=0.0, contrast_hu=300)
+    assert np.array_equal(small.hu == 300, small.truth["vessels"])
+    assert not (small.truth["vessels"] & small.truth["airway"]).any()
+    names = [*anatomy.LARGE, *(f"tube_{radius}" for radius in anatomy.TUBES_MM)]
+    assert all((small.hu[small.truth[name]] == 300).all() for name in names)
+    assert ndimage.label(small.truth["aorta"], np.ones((3, 3, 3)))[1] == 1
+    wide = small.truth["tube_4.0"].any(axis=(1, 2)).nonzero()[0][10]
+    assert small.truth["tube_4.0"][wide].sum() * 1.25**2 == pytest.approx(np.pi * 16, rel=0.15)
