@@ -212,7 +212,10 @@ WRONG = [
     ),
     (
         '[[models]]\nname = "m"',
-        "models[m].kind: is missing; allowed: body_outline, lung_ct",
+        (
+            "models[m].kind: is missing; allowed: body_outline, lung_ct, monai_bundle, nnunet, "
+            "onnx, python, torchscript, vessels"
+        ),
     ),
     (
         '[[models]]\nkind = "body_outline"',
@@ -222,7 +225,7 @@ WRONG = [
         '[[models]]\nname = "m"\nkind = "lung_mr"',
         (
             "models[m].kind: 'lung_mr' is not a kind (did you mean lung_ct?); allowed: "
-            "body_outline, lung_ct"
+            "body_outline, lung_ct, monai_bundle, nnunet, onnx, python, torchscript, vessels"
         ),
     ),
     (
