@@ -14,9 +14,11 @@ from pydicom.sr.codedict import codes
 from scipy import ndimage
 from skimage.filters import sato
 
+from inference.encoding import Provenance
 from inference.findings import Acquisition, Findings, Image, Verdict
 from inference.models import vessels
-from inference.phantom import Phantom, thorax
+from inference.phantom import Phantom, datasets, thorax
+from inference.pipeline import Options, analyse
 from inference.vessels.isotropic import isotropic, resampled, restored
 from inference.vessels.segmentation import segment
 from inference.vessels.tubes import line_filter
@@ -244,3 +246,20 @@ def test_the_ends_of_the_stack_are_named() -> None:
 def test_it_has_no_settings() -> None:
     with pytest.raises(ValueError, match="no settings"):
         vessels.load({"scale": 3})
+
+
+def test_from_a_series_to_its_dicom_results() -> None:
+    series = datasets(thorax(**SMALL, seed=3, contrast_hu=300))
+    provenance = Provenance(
+        model_name="vessels", model_version="1.0.0", configuration="c" * 64, fingerprint="f" * 64
+    )
+    analysis = analyse(series, vessels.load({}), provenance, Options())
+    results = dict(analysis.objects)
+    assert set(results) == {"segmentation", "measurement_report"}
+    seg = hd.seg.Segmentation.from_dataset(results["segmentation"])
+    assert seg.segmented_property_types == [codes.SCT.BloodVessel]
+    assert seg.SegmentationType == "BINARY"
+    volume = seg.get_volume(combine_segments=True, skip_overlap_checks=True)
+    (found,) = analysis.findings.segments
+    matched = volume.match_geometry(found.mask.get_geometry())
+    assert np.array_equal(matched.array > 0, found.mask.array)
