@@ -37,8 +37,9 @@ faults: install
 	$(BIN)/python -m pytest -n 2 tests/faults --fault-cycles=$(CYCLES)
 
 bench: install
-	$(BIN)/python benchmarks/lung_ct.py
-	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python -P benchmarks/lung_ct.py
+	$(BIN)/python -P benchmarks/vessels.py
+	$(BIN)/python -P benchmarks/end_to_end.py
 
 lock: install
 	$(BIN)/python -m pip install --quiet uv

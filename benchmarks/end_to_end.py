@@ -1,6 +1,7 @@
 """Where the time goes from a scanner's first byte to the last result stored at the PACS.
 
-Run: python benchmarks/end_to_end.py [--rounds 3] [--slices 300] [--sender dcmsend] [--folder DIR]
+Run: python -P benchmarks/end_to_end.py [--rounds 3] [--slices 300] [--sender dcmsend]
+     [--folder DIR]
 
 A real node (`hounsfield run`, SQLite) receives a phantom of 512 x 512 x 300 (157 MB) from DCMTK,
 runs lung_ct and delivers to DCMTK's storescp. Every round is another study; the medians are

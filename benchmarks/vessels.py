@@ -1,8 +1,8 @@
 """How long the vessel model takes and how much memory it needs: 512 x 512 x 300, one core.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/vessels.py [slices]. Aim: 60 s of processor time and 2 GB
-of peak memory, the input and Python included. The input is made in another process, so that it
-does not count.
+Run: OMP_NUM_THREADS=1 python -P benchmarks/vessels.py [slices]. Aim: 60 s of processor time and
+2 GB of peak memory, the input and Python included. The input is made in another process, so that
+it does not count.
 """
 
 import multiprocessing

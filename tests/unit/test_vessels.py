@@ -193,7 +193,7 @@ def test_without_contrast_it_is_not_analysed_and_why() -> None:
 
 
 def test_what_decided_is_said_where_the_header_is_silent() -> None:
-    findings = predict(chest(), UNSTATED)
+    findings = predict(thorax(**SMALL, seed=3, contrast_hu=300), UNSTATED)
     assert findings.verdict is Verdict.MEASURED
     assert findings.limitations[0].startswith("The header names no contrast agent; the image shows")
     assert "300 HU" in findings.limitations[0]
