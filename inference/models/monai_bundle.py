@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.bundles import answers, fast, grids, proposal, recipe
+from inference.bundles import answers, averages, fast, grids, proposal, recipe
 from inference.bundles.fast import FastBundle
 from inference.bundles.grids import Values
 from inference.bundles.recipe import Recipe, Sample
@@ -41,10 +41,11 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> "BundleModel":  
     activation = description.options.get("activation", "none")
     if activation not in ACTIVATIONS:
         raise ModelRefused(f"options.activation is none of {', '.join(ACTIVATIONS)}")
-    chosen = device.choose(artifact.device)
+    chosen, options = device.choose(artifact.device), description.options
     built = recipe.build(
-        artifact.files, description.options, trusted=artifact.trusted, device=str(chosen.torch)
+        artifact.files, options, trusted=artifact.trusted, device=str(chosen.torch)
     )
+    built = averages.averaged(built, artifact.files, options)
     return BundleModel(
         recipe=built,
         description=description,
