@@ -32,7 +32,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # or this file is what `inference` means
+HERE = Path(__file__).resolve().parent
+sys.path = [
+    place for place in sys.path if Path(place).resolve() != HERE
+]  # this file is `inference`
 
 BUNDLES = Path(os.environ.get("HOUNSFIELD_BUNDLES", "/work/shared/data/bundles"))
 NAMES = {"spleen": "spleen_ct_segmentation", "wholeBody": "wholeBody_ct_segmentation"}
@@ -52,6 +55,9 @@ class Spent:
     processor_seconds: float  # of all cores together: other work on the machine disturbs it less
     peak_gb: float
     status: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds:7.1f} s ({self.processor_seconds:.0f} s of cores) {self.peak_gb:6.2f} GB"
 
 
 def volume(
@@ -256,24 +262,20 @@ def compare(name: str, folder: Path, slices: int, side: int) -> bool:
         write_nifti(image, hu, affine)
     stock_output, output = folder / f"stock-{name}", folder / f"ours-{name}.npy"
     shutil.rmtree(stock_output, ignore_errors=True)
+    print(f"{name} on {side}x{side}x{slices}:", flush=True)
     mine = spent(our_command(place, array, output), folder / f"ours-{name}.log")
     theirs = spent(stock_command(place, image, stock_output), folder / f"stock-{name}.log")
-    print(f"{name} on {side}x{side}x{slices}:")
     if mine.status:
         print(f"  ours ended with {mine.status}: {folder / f'ours-{name}.log'}")
         return False
-    print(
-        f"  ours  {mine.seconds:7.1f} s ({mine.processor_seconds:.0f} s of cores)  {mine.peak_gb:6.2f} GB  {_steps(output)}"
-    )
+    print(f"  ours  {mine}  {_steps(output)}", flush=True)
     if theirs.status:
         print(
             f"  stock ended with {theirs.status} after {theirs.seconds:.0f} s at "
             f"{theirs.peak_gb:.1f} GB: {folder / f'stock-{name}.log'}"
         )
         return False
-    print(
-        f"  stock {theirs.seconds:7.1f} s ({theirs.processor_seconds:.0f} s of cores)  {theirs.peak_gb:6.2f} GB"
-    )
+    print(f"  stock {theirs}", flush=True)
     saved = next(stock_output.rglob("*.nii"))
     expected = np.asanyarray(nibabel.load(saved).dataobj).squeeze().transpose(2, 1, 0)
     return verdict(mine, theirs, expected.astype(np.uint8), np.load(output))
