@@ -1,7 +1,8 @@
 """How long lung_ct takes and how much memory it needs: 512 x 512 x 300, one core.
 
 Run: OMP_NUM_THREADS=1 python -P benchmarks/lung_ct.py [slices]. Aim: 20 s and 1.5 GB of peak
-memory, the input and Python included. The input is made in another process, so that it does not count.
+memory, the input and Python included. The input is made in another process, so that it does not
+count.
 """
 
 import multiprocessing
