@@ -15,7 +15,6 @@ from typing import Any
 from service import criteria, declared, kinds, sidecar
 from service.criteria import Criterion
 from service.declared import Values
-from service.header import INDEXED
 from service.preferences import PREFERENCES
 from service.sections import (
     LISTS,
@@ -57,7 +56,7 @@ DEFINING: Mapping[str, str] = {
     TRIGGERS: "complete",
     DESTINATIONS: "SETTINGS",
     MODELS: "VERSION",
-    RESULTS: "encode",
+    RESULTS: "ORDER",
 }
 """Package -> what a module in it defines when it is a kind."""
 
@@ -334,7 +333,7 @@ def _route(
         _check_each(values, by_name, place)
     return Route(
         name=values.name,
-        match=_match(values.match, place.at("match")),
+        match=criteria.match(values.match, place.at("match")),
         models=tuple(by_name[name] for name in dict.fromkeys(values.models)),
         destinations=tuple(dict.fromkeys(values.destinations)),
         priority=Priority(values.priority),
@@ -359,20 +358,6 @@ def _each_known(names: tuple[str, ...], known: Any, place: Place, what: str) -> 
         if name not in known:
             allowed = ", ".join(known) or "none is configured"
             raise place.error(f"{name!r} is not {what}{suggestion(name, known)}", allowed=allowed)
-
-
-def _match(raw: Mapping[str, Any], place: Place) -> tuple[Criterion, ...]:
-    return tuple(_criterion(keyword, wanted, place) for keyword, wanted in raw.items())
-
-
-def _criterion(keyword: str, wanted: object, place: Place) -> Criterion:
-    if keyword not in INDEXED:
-        wrong = f"not an element that routes can match{suggestion(keyword, INDEXED)}"
-        raise place.at(keyword).error(wrong, allowed=", ".join(sorted(INDEXED)))
-    try:
-        return criteria.parse(keyword, wanted)
-    except ValueError as error:
-        raise place.at(keyword).error(str(error), allowed=criteria.ALLOWED) from error
 
 
 def _absolute(storage: Storage, place: Place) -> Storage:

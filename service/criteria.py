@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from service.header import INDEXED
+from service.validation import Place, suggestion
+
 ALLOWED = "a value, a list of values, or a table of pattern, min, max"
 
 
@@ -69,6 +72,21 @@ def parse(keyword: str, wanted: object) -> Criterion:
     if not values or not all(_is_plain(value) for value in values):
         raise ValueError(f"{wanted!r}")
     return Criterion(keyword=keyword, values=tuple(str(value).strip() for value in values))
+
+
+def match(raw: Mapping[str, object], place: Place) -> tuple[Criterion, ...]:
+    """The criteria of a table KEYWORD = what is wanted; ConfigurationError for the first fault."""
+    return tuple(_placed(keyword, wanted, place) for keyword, wanted in raw.items())
+
+
+def _placed(keyword: str, wanted: object, place: Place) -> Criterion:
+    if keyword not in INDEXED:
+        wrong = f"not an element that can be matched{suggestion(keyword, INDEXED)}"
+        raise place.at(keyword).error(wrong, allowed=", ".join(sorted(INDEXED)))
+    try:
+        return parse(keyword, wanted)
+    except ValueError as error:
+        raise place.at(keyword).error(str(error), allowed=ALLOWED) from error
 
 
 def as_number(text: str) -> float | None:

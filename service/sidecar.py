@@ -17,7 +17,6 @@ from pydantic import Field
 
 from service import criteria
 from service.criteria import Criterion
-from service.header import INDEXED
 from service.validation import (
     Allowed,
     Count,
@@ -27,7 +26,6 @@ from service.validation import (
     Switch,
     Text,
     Whole,
-    suggestion,
     validated,
 )
 
@@ -233,18 +231,7 @@ def _labels(raw: Mapping[str, Any], place: Place) -> Iterator[LabelKeys]:
 def _roles(series: list[SeriesKeys], place: Place) -> Iterator[Role]:
     for index, one in enumerate(series):
         where = place.at("input", "series", index, "match")
-        yield Role(name=one.role, match=tuple(_criteria(one.match, where)))
-
-
-def _criteria(match: Mapping[str, Any], place: Place) -> Iterator[Criterion]:
-    for keyword, wanted in match.items():
-        if keyword not in INDEXED:
-            wrong = f"not an element that can be matched{suggestion(keyword, INDEXED)}"
-            raise place.at(keyword).error(wrong, allowed=", ".join(sorted(INDEXED)))
-        try:
-            yield criteria.parse(keyword, wanted)
-        except ValueError as error:
-            raise place.at(keyword).error(str(error), allowed=criteria.ALLOWED) from error
+        yield Role(name=one.role, match=criteria.match(one.match, where))
 
 
 def _files(raw: object, place: Place) -> dict[str, str]:

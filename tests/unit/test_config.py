@@ -315,7 +315,7 @@ def test_what_is_wrong_is_said_in_one_line(toml: str, line: str) -> None:
 def test_an_unknown_keyword_is_refused_with_its_neighbours() -> None:
     line = refusal(ROUTE + 'match = { SerieDescription = "x" }')
     assert line.startswith(
-        "routes[r].match.SerieDescription: not an element that routes can match (did you mean "
+        "routes[r].match.SerieDescription: not an element that can be matched (did you mean "
         "SeriesDescription"
     )
     assert line.endswith("StudyTime")
