@@ -32,6 +32,7 @@ MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "US": "US", "PT": "PT", "PET"
 VOLUMES, COLOURS, PROJECTIONS = ("CT", "MR"), ("ES", "XC"), ("CR", "DX", "MG")
 BACKGROUNDS = ("background", "bg", "everything else", "other")
 VOLUME_SLICES = 10  # fewer are a scout or a fragment, not what a 3-D network learnt from
+SURE = 0.5  # of a detection: bundles keep hundreds that are less, for a curve
 UNKNOWN_LABELS = (
     "The bundle computes its labels: nobody has checked which value means what.",
     "The bundle does not say what its labels mean: nobody has checked them.",
@@ -187,9 +188,8 @@ class _Bundle:
         for value, name in sorted(self._found(task).items()):
             label = name[:LONG] if name not in taken else f"{name[: LONG - 5]} {value}"
             taken.add(label)
-            yield _label(value, label) | (
-                {"question": question} if task == "classification" else {}
-            )
+            more = {"classification": {"question": question}, "detection": {"threshold": SURE}}
+            yield _label(value, label) | more.get(task, {})
 
     def _found(self, task: str) -> dict[int, str]:
         names = self._names()

@@ -57,26 +57,41 @@ def plan(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool) -> Pla
 
     `options`: the sidecar's; `override` is a table of ids and values that replace the bundle's.
     """
-    name = _configuration(files)
-    whole = configuration.parse(name, files.read(name))
-    whole = configuration.overridden(whole, options.get("override", {}))
+    whole = read(files, options)
     parts = configuration.parts(whole)
-    tree = configuration.edited(configuration.reachable(whole, parts.names))
-    if not trusted:
-        _refuse_own_code(files, tree)
-        _check(tree, parts)
-    key = whole.get("image_key", "image")
     return Plan(
         parts=parts,
-        tree=tree,
-        image_key=key if isinstance(key, str) and key.isidentifier() else "image",
+        tree=allowed(files, whole, parts.names, trusted=trusted),
+        image_key=image_key(whole),
     )
 
 
-def _check(tree: Tree, parts: Parts) -> None:
+def read(files: ModelFiles, options: Mapping[str, Any]) -> Tree:
+    """The whole configuration with what the sidecar replaces."""
+    name = _configuration(files)
+    whole = configuration.parse(name, files.read(name))
+    return configuration.overridden(whole, options.get("override", {}))
+
+
+def image_key(whole: Tree) -> str:
+    """Under which key its transforms have the image."""
+    key = whole.get("image_key", "image")
+    return key if isinstance(key, str) and key.isidentifier() else "image"
+
+
+def allowed(files: ModelFiles, whole: Tree, names: tuple[str, ...], *, trusted: bool) -> Tree:
+    """What the named items reach, edited; raises ModelRefused for what may not be built."""
+    tree = configuration.edited(configuration.reachable(whole, names))
+    if not trusted:
+        _refuse_own_code(files, tree)
+        _check(tree, names)
+    return tree
+
+
+def _check(tree: Tree, names: tuple[str, ...]) -> None:
     from inference.bundles import policy  # imports MONAI: seconds that a proposal does not need
 
-    policy.check(tree, parts.names)
+    policy.check(tree, names)
 
 
 def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, device: str) -> Recipe:
@@ -85,13 +100,9 @@ def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, devic
     `options`: `weights` names the file with the state dict; see `plan` for the rest.
     """
     planned = plan(files, options, trusted=trusted)
-    with (
-        warnings.catch_warnings(action="ignore"),  # a bundle's own, of the year it was written
-        own_code(files, trusted=trusted),
-    ):
-        built = _built(planned, torch.device(device))
+    built = parsed(files, planned.tree, planned.parts.names, trusted=trusted, device=device)
     network = built[planned.parts.network]
-    _load(network, files, str(options.get("weights", "models/model.pt")))
+    load_weights(network, files, options)
     return Recipe(
         network=network.to(device).eval(),
         preprocessing=built[planned.parts.preprocessing],
@@ -120,20 +131,28 @@ def _refuse_own_code(files: ModelFiles, tree: Tree) -> None:
         )
 
 
-def _built(planned: Plan, device: torch.device) -> dict[str, Any]:
+def parsed(
+    files: ModelFiles, tree: Tree, names: tuple[str, ...], *, trusted: bool, device: str
+) -> dict[str, Any]:
+    """The named items of an allowed tree, built; raises ModelRefused that names what cannot be."""
     from monai.bundle.config_parser import ConfigParser
 
-    parser = ConfigParser(planned.tree)
-    parser[DEVICE] = device
-    built = {}
-    for name in planned.parts.names:
-        try:
-            built[name] = parser.get_parsed_content(name)
-        except MemoryError:
-            raise
-        except Exception as error:  # (whatever a configuration meets that was made elsewhere)
-            raise ModelRefused(f"its {name} cannot be built: {_reason(error)}") from error
-    return built
+    with (
+        warnings.catch_warnings(action="ignore"),  # a bundle's own, of the year it was written
+        own_code(files, trusted=trusted),
+    ):
+        parser = ConfigParser(tree)
+        parser[DEVICE] = torch.device(device)
+        return {name: _content(parser, name) for name in names}
+
+
+def _content(parser: Any, name: str) -> Any:
+    try:
+        return parser.get_parsed_content(name)
+    except MemoryError:
+        raise
+    except Exception as error:  # (whatever a configuration meets that was made elsewhere)
+        raise ModelRefused(f"its {name} cannot be built: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
@@ -153,8 +172,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _load(network: torch.nn.Module, files: ModelFiles, name: str) -> None:
+def load_weights(network: torch.nn.Module, files: ModelFiles, options: Mapping[str, Any]) -> None:
     """Every parameter of the network from the file; raises ModelRefused unless all fit."""
+    name = str(options.get("weights", "models/model.pt"))
     if name not in files.digests:
         raise ModelRefused(f"{files.path.name}: the weights {name} are missing: put them there")
     try:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.bundles import answers, averages, fast, grids, proposal, recipe
+from inference.bundles import answers, averages, detection, fast, grids, proposal, recipe
+from inference.bundles.detection import Detector
 from inference.bundles.fast import FastBundle
 from inference.bundles.grids import Values
 from inference.bundles.recipe import Recipe, Sample
@@ -19,7 +20,7 @@ from inference.engine.resampling import Oblique
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
-from inference.models import Artifact, Requirements
+from inference.models import Artifact, Model, Requirements
 
 VERSION = "1.0.0"
 
@@ -33,9 +34,11 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     return proposal.propose(path)
 
 
-def load(settings: Mapping[str, object], artifact: Artifact) -> "BundleModel":  # noqa: ARG001
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
     """The bundle with its weights, on the GPU where there is one; raises ModelRefused."""
     description = artifact.description
+    if description.task is Task.DETECTION:
+        return _detector(artifact)
     if description.task not in ANSWERED:
         raise ModelRefused(f"bundles that answer with {description.task} are not run yet")
     activation = description.options.get("activation", "none")
@@ -52,6 +55,34 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> "BundleModel":  
         requirements=artifact.requirements,
         quick=fast.load(built, description, chosen),
     )
+
+
+def _detector(artifact: Artifact) -> "DetectionModel":
+    description, chosen = artifact.description, device.choose(artifact.device)
+    built = detection.build(
+        artifact.files, description.options, trusted=artifact.trusted, device=str(chosen.torch)
+    )
+    return DetectionModel(
+        detector=built, description=description, requirements=artifact.requirements
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionModel:
+    """A bundle that finds boxes."""
+
+    detector: Detector
+    description: Description
+    requirements: Requirements
+
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the bundle detects in one image."""
+        unmet = self.requirements.unmet(image)
+        if unmet is not None:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        with warnings.catch_warnings(action="ignore"):  # a bundle's own, of the year it was written
+            boxes = detection.found(self.detector, image, self.description)
+        return detection.findings(boxes, image, self.description)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
