@@ -2,8 +2,10 @@
 
 The names of the field (MONAI, BTCV, TotalSegmentator: `left_kidney`, `vertebrae_L1`, `rib_left_3`,
 `lung_upper_lobe_left`) are looked up in the context groups of PS3.16 for anatomy, laterality is a
-modifier (CID 244). What those lack is in a table here, of codes that independent published maps of
-the same structures agree on. A name is never matched by likeness: ilium is not ileum.
+modifier (CID 244). The group that lists a code decides its category (CID 7150). What those lack is
+in a table here, of codes that independent published maps of the same structures agree on. A name is
+never matched by likeness: ilium is not ileum; nor is a word that the standard uses of another
+thing: the wall of a bladder is no wall of a room.
 """
 
 import colorsys
@@ -18,15 +20,36 @@ from pydicom.sr.coding import Code
 
 PRIVATE_SCHEME = "99LOCAL"
 CODE_VALUE, MEANING = 16, 64  # characters of a value of VR SH and LO
+PLAIN = re.compile(r"[A-Za-z0-9]+([ _-][A-Za-z0-9]+)*")
 
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 ALTERED = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+TISSUE = Code("85756007", "SCT", "Tissue")
+OBJECT = Code("260787004", "SCT", "Physical object")
 LEFT = Code("7771000", "SCT", "Left")
 RIGHT = Code("24028007", "SCT", "Right")
 BOTH = Code("51440002", "SCT", "Right and left")
 SIDES = {"left": LEFT, "right": RIGHT, "l": LEFT, "r": RIGHT, "lt": LEFT, "rt": RIGHT}
 
-CONTEXT_GROUPS = (7151, 7192, 7153, 7140, 8134, 4031)  # of anatomy, the segmentations' first
+CONTEXT_GROUPS = {  # the first that lists a code decides; the segmentations' own before the others
+    7192: ANATOMY,
+    7153: ANATOMY,
+    7140: ANATOMY,
+    8134: ANATOMY,
+    4031: ANATOMY,
+    7191: TISSUE,
+    7194: ALTERED,
+    7193: OBJECT,
+}
+AMBIGUOUS = {  # of the heart, of an artery, of a room, of a bird in the standard; of more in models
+    "atrium",
+    "ventricle",
+    "media",
+    "wall",
+    "floor",
+    "wing",
+    "suture",
+}
 SAME = {  # spellings and slips in the labels of published models
     "kideny": "kidney",
     "clavicula": "clavicle",
@@ -61,9 +84,7 @@ ALIASES = {  # the field's word -> the keyword in pydicom's dictionary of PS3.16
 BEYOND = {  # SNOMED CT that PS3.16 does not list
     "gluteus maximus": Code("206007", "SCT", "Gluteus maximus muscle"),
     "gluteus medius": Code("78333006", "SCT", "Gluteus medius muscle"),
-    "gluteus minimus": Code("75297007", "SCT", "Gluteus minimus muscle"),
     "heart myocardium": Code("74281007", "SCT", "Myocardium"),
-    "iliopsoas": Code("68455001", "SCT", "Iliopsoas muscle"),
     "myocardium": Code("74281007", "SCT", "Myocardium"),
 }
 RIBS = dict(
@@ -116,18 +137,24 @@ def meaning(name: str) -> Meaning:
     if (altered := _keyword(ALTERATIONS.get(whole, ""))) is not None:
         return Meaning(category=ALTERED, type=altered)
     if (found := _special(words, whole)) is not None:
-        return Meaning(category=ANATOMY, type=found)
+        return Meaning(category=_category(found), type=found)
     sides = [SIDES[word] for word in words if word in SIDES]
     rest = [word for word in words if word not in SIDES]
     if len(sides) <= 1 and (structure := _structure(rest)) is not None:
-        return Meaning(category=ANATOMY, type=structure, modifier=sides[0] if sides else None)
+        side = sides[0] if sides else None
+        return Meaning(category=_category(structure), type=structure, modifier=side)
     if not sides and words and words[-1].endswith("s"):
         paired = _structure([*words[:-1], words[-1].removesuffix("s")])
         if paired is not None and whole in ("kidneys", "lungs", "adrenal glands"):
             return Meaning(category=ANATOMY, type=paired, modifier=BOTH)
     if (listed := _listed().get(whole)) is not None:
-        return Meaning(category=ANATOMY, type=listed)
+        return Meaning(category=_category(listed), type=listed)
     return Meaning(category=ANATOMY, type=private(name))
+
+
+def _category(code: Code) -> Code:
+    """What kind of thing a code is of; those of the tables here are anatomy."""
+    return _categories().get(code.value, ANATOMY)
 
 
 def _words(name: str) -> list[str]:
@@ -170,21 +197,38 @@ def _keyword(keyword: str) -> Code | None:
 
 @cache
 def _listed() -> dict[str, Code]:
-    """SNOMED CT codes of the context groups of anatomy, by their meaning in lower case."""
+    """SNOMED CT codes of the context groups, by their meaning in lower case."""
     found: dict[str, Code] = {}
     for number in CONTEXT_GROUPS:
-        for keyword in dir(getattr(codes, f"cid{number}")):
-            if (code := _keyword(keyword)) is not None:
-                found.setdefault(" ".join(re.split(r"[^a-z0-9]+", code.meaning.lower())), code)
+        for code in _group(number):
+            found.setdefault(" ".join(re.split(r"[^a-z0-9]+", code.meaning.lower())), code)
+    return {words: code for words, code in found.items() if words not in AMBIGUOUS}
+
+
+@cache
+def _categories() -> dict[str, Code]:
+    """The category of each code of the context groups."""
+    found: dict[str, Code] = {}
+    for number, category in CONTEXT_GROUPS.items():
+        for code in _group(number):
+            found.setdefault(code.value, category)
     return found
 
 
+def _group(number: int) -> list[Code]:
+    keywords = dir(getattr(codes, f"cid{number}"))
+    return [code for keyword in keywords if (code := _keyword(keyword)) is not None]
+
+
 def private(name: str) -> Code:
-    """A code of ours: readable if it is short enough, else short by a digest of the name."""
+    """A code of ours: readable if it is short and says all of the name, else with a digest of it.
+
+    Names that differ in more than capitals, spaces, hyphens and underlines have different codes.
+    """
     value = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_") or "LABEL"
-    if len(value) > CODE_VALUE:
+    if len(value) > CODE_VALUE or not PLAIN.fullmatch(name):
         digest = hashlib.sha256(name.encode()).hexdigest()[:6].upper()
-        value = f"{value[: CODE_VALUE - 7]}_{digest}"
+        value = f"{value[: CODE_VALUE - 7].rstrip('_')}_{digest}"
     return Code(value, PRIVATE_SCHEME, name[:MEANING])
 
 

@@ -65,6 +65,56 @@ def test_private_codes_of_long_names_differ() -> None:
     assert len({label_codes.private(name).value for name in names}) == len(names)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("HER2+", "HER2-"), ("<5 mm", ">5 mm"), ("肝", "脾"), ("a.b", "a b")]
+)
+def test_private_codes_of_names_that_differ_in_a_sign_differ(one: str, other: str) -> None:
+    assert label_codes.private(one).value != label_codes.private(other).value
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "category"),
+    [
+        ("nodule left", "27925004", "49755003"),
+        ("hemorrhage", "50960005", "49755003"),
+        ("stent", "65818007", "260787004"),
+        ("fat", "55603005", "85756007"),
+        ("lung", "39607008", "91723000"),
+        ("brain ventricle", "35764002", "91723000"),
+    ],
+)
+def test_the_category_is_that_of_the_group_that_lists_the_code(
+    name: str, code: str, category: str
+) -> None:
+    found = meaning(name)
+    assert (found.type.value, found.category.value) == (code, category)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ventricle",
+        "right atrium of ventricle",
+        "wall",
+        "floor_left",
+        "media",
+        "wing",
+        "left",
+        "left atrial appendage",
+        "liver_left_lobe",
+        "non_left_kidney",
+        "kidney_cyst_left",
+        "leftover",
+        "left and right kidney",
+        "gluteus_minimus_left",
+        "iliopsoas_right",
+    ],
+)
+def test_names_of_something_else_or_of_no_certain_code_are_private(name: str) -> None:
+    assert not meaning(name).certain
+    assert meaning(name).modifier is None
+
+
 def test_every_alias_names_a_concept_of_the_standard() -> None:
     missing = [word for word, keyword in ALIASES.items() if not hasattr(codes.SCT, keyword)]
     assert missing == []
@@ -82,6 +132,8 @@ def test_nearly_all_labels_of_the_whole_body_have_a_public_code(data: Path) -> N
     formats = json.loads(file.read_text())["network_data_format"]
     names = list(formats["outputs"]["pred"]["channel_def"].values())[1:]
     private = {name for name in names if not meaning(name).certain}
-    assert private == {"portal_vein_and_splenic_vein", "autochthon_left", "autochthon_right"}
+    muscles = ("autochthon", "gluteus_minimus", "iliopsoas")
+    sided = {f"{muscle}_{side}" for muscle in muscles for side in ("left", "right")}
+    assert private == {"portal_vein_and_splenic_vein", *sided}
     coded = [(meaning(name).type.value, meaning(name).modifier) for name in names]
     assert len(set(coded)) == len(names), "two structures have the same code"
