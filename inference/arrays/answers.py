@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from inference import calibration
 from inference.arrays.options import Output
-from inference.arrays.segmentation import OWN_RULE, activated, channel
+from inference.arrays.segmentation import OWN_RULE, channel
 from inference.description import Description, Label
 from inference.errors import ModelRefused
 from inference.findings import Classification, Measurement
@@ -15,7 +16,9 @@ def classifications(
     outputs: Tensor, description: Description, output: Output
 ) -> Iterator[Classification]:
     """Of several classes the most probable, or each that is probable enough when they overlap."""
-    probabilities = activated(outputs, output)
+    probabilities = calibration.probabilities(
+        outputs, output.activation, output.calibration, description.labels
+    )
     found = [
         (label, float(channel(probabilities, label)), label.threshold)
         for label in description.labels
@@ -43,9 +46,14 @@ def measurements(
     """Each label's number with its unit, and its interval where the options name one."""
     numbers = outputs * output.multiply + output.add
     for label in description.labels:
-        ends = output.intervals.get(label.definition.label)
-        interval = None if ends is None else (_output(numbers, ends[0]), _output(numbers, ends[1]))
-        yield measurement(label, float(channel(numbers, label)), interval)
+        value = float(channel(numbers, label))
+        known = output.intervals.get(label.definition.label)
+        ends = None
+        if known is not None:
+            ends = calibration.ends(
+                known, value, outputs.tolist(), multiply=output.multiply, add=output.add
+            )
+        yield measurement(label, value, ends)
 
 
 def measurement(
@@ -55,11 +63,3 @@ def measurement(
     if label.unit is None:
         raise ModelRefused(f"labels: {label.definition.label}: unit is missing")
     return Measurement(name=label.definition.type, value=value, unit=label.unit, interval=interval)
-
-
-def _output(numbers: Tensor, index: int) -> float:
-    if index >= numbers.shape[0]:
-        raise ModelRefused(
-            f"options.output.intervals: the network gives {numbers.shape[0]} outputs, no {index}"
-        )
-    return float(numbers[index])

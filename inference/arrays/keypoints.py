@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from inference import peaks as tops
 from inference.arrays.options import Output
 from inference.arrays.segmentation import activated, channel
 from inference.description import Description, Label
@@ -21,28 +21,5 @@ def peaks(
     heat = activated(channels, output)
     for label in description.labels:
         values = channel(heat, label).double().cpu().numpy()
-        place, height = peak(values)
+        place, height = tops.peak(values)
         yield label, place, float(np.clip(height, 0.0, 1.0))
-
-
-def peak(values: NDArray[np.float64]) -> tuple[tuple[float, ...], float]:
-    """Where the maximum lies, to a part of a voxel, and its value; the first of equal ones.
-
-    On each axis the top of the parabola through the maximum and its neighbours, of the logarithms
-    where all three are positive: exact for a Gaussian.
-    """
-    index = tuple(int(at) for at in np.unravel_index(int(values.argmax()), values.shape))
-    place = tuple(
-        at + _top(np.moveaxis(values, axis, -1)[(*index[:axis], *index[axis + 1 :])], at)
-        for axis, at in enumerate(index)
-    )
-    return place, float(values[index])
-
-
-def _top(line: NDArray[np.float64], at: int) -> float:
-    if not 0 < at < len(line) - 1:
-        return 0.0
-    three = line[at - 1 : at + 2]
-    left, middle, right = np.log(three) if (three > 0).all() else three
-    bend = left - 2 * middle + right
-    return float(np.clip((left - right) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0

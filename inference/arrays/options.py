@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.arrays.rules import RULES, TEXT, Rule
+from inference.calibration import Calibration, Interval, refused
 from inference.description import Description, Task
 from inference.errors import ModelRefused
 
@@ -76,21 +77,20 @@ class Output:
     """From what the network returns to an answer.
 
     `take`: index or name of the output that is meant, of several. `form`: "channels" or "label_map"
-    (segmentation). `temperature`: the channels are divided by it before the `activation`.
-    `components`: "largest" keeps the largest of each label; `fill_holes`: enclosed ones. A number
-    is times `multiply` plus `add`; `intervals`: name of a label -> the outputs that are the lower
-    and the upper end of its 95 % prediction interval.
+    (segmentation). `calibration`: of the channels, before the `activation`. `components`: "largest"
+    keeps the largest of each label; `fill_holes`: enclosed ones. A number is times `multiply` plus
+    `add`; `intervals`: name of a label -> how its 95 % prediction interval is known.
     """
 
     take: int | str = 0
     form: str = "channels"
     activation: str = "none"
-    temperature: float = 1.0
+    calibration: Calibration = field(default_factory=Calibration)
     components: str = "all"
     fill_holes: bool = False
     multiply: float = 1.0
     add: float = 0.0
-    intervals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +125,13 @@ DEFAULTS: Mapping[str, Any] = {
         "take": 0,
         "form": "channels",
         "activation": "none",
-        "temperature": 1.0,
         "components": "all",
         "fill_holes": False,
         "multiply": 1.0,
         "add": 0.0,
         "intervals": {},
     },
+    "calibration": {"temperature": 1.0, "platt": {}},
 }
 
 
@@ -146,7 +146,9 @@ def parse(description: Description) -> Options:
         file=file,
         input=Input(**_table(raw, "input")),
         window=Window(**_table(raw, "window")),
-        output=Output(**_table(raw, "output")),
+        output=Output(
+            **_table(raw, "output"), calibration=Calibration(**_table(raw, "calibration"))
+        ),
         locate=_locate(raw),
     )
     _check_together(options, description)
@@ -221,6 +223,7 @@ def _axes(options: Options, axes: int) -> Sequence[tuple[bool, str]]:
 def _combinations(options: Options, description: Description) -> Sequence[tuple[bool, str]]:
     task, output = description.task, options.output
     places = (Task.SEGMENTATION, Task.KEYPOINTS)
+    wrong = refused(output.calibration, {}, output.activation, description.labels)
     return [
         (
             bool(options.input.spacing and options.input.size),
@@ -251,6 +254,11 @@ def _combinations(options: Options, description: Description) -> Sequence[tuple[
             bool(set(output.intervals) - {one.definition.label for one in description.labels}),
             "options.output.intervals: names no label; allowed: names of labels",
         ),
+        (
+            bool(output.calibration.platt) and task is not Task.CLASSIFICATION,
+            f"options.calibration.platt: is of classes, not of a {task.value}; allowed: {{}}",
+        ),
+        (wrong is not None, f"options.calibration: {wrong}"),
     ]
 
 

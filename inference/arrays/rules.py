@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inference import calibration
+
 LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 """Towards which side an index grows: the axis of the patient (LPS) and its sign."""
 
@@ -91,13 +93,6 @@ def _take(given: Any) -> int | str:
     return given
 
 
-def _intervals(given: Any) -> dict[str, tuple[int, int]]:
-    if not isinstance(given, dict):
-        raise ValueError(INTERVALS)  # noqa: TRY004  (one family, caught by the reader)
-    pair = _list(_whole(0, INTERVALS), (2,), INTERVALS)
-    return {str(name): pair.value(ends) for name, ends in given.items()}
-
-
 def _file_name(given: Any) -> str:
     if not isinstance(given, str) or not re.fullmatch(r"[^\x00-\x1f\\]{1,200}", given):
         raise ValueError(FILE)
@@ -113,7 +108,6 @@ def _one_or_three(given: Any) -> int:
 INFINITE = float("inf")
 ORIENTATION = 'source, or three letters as in "RAS": L or R, P or A, S or I'
 TAKE = "an index from 0, or a name"
-INTERVALS = "a table: name of a label = [index, index]"
 ANY_NUMBER = _number(-INFINITE, INFINITE, "a number")
 VOXELS = _list(_whole(1, "whole numbers from 1"), (0, 2, 3), "[], or whole numbers, one an axis")
 PER_CHANNEL = _list(ANY_NUMBER, range(1, 65), "a number, or a list of one a channel", single=True)
@@ -150,12 +144,15 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "take": Rule(TAKE, _take),
         "form": _choice("channels", "label_map"),
         "activation": _choice("none", "softmax", "sigmoid"),
-        "temperature": POSITIVE,
         "components": _choice("all", "largest"),
         "fill_holes": SWITCH,
         "multiply": ANY_NUMBER,
         "add": ANY_NUMBER,
-        "intervals": Rule(INTERVALS, _intervals),
+        "intervals": Rule(calibration.INTERVALS, calibration.intervals),
+    },
+    "calibration": {
+        "temperature": POSITIVE,
+        "platt": Rule(calibration.CALIBRATION, calibration.platt),
     },
     "locate": {
         "file": TEXT,

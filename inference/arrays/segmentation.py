@@ -7,13 +7,13 @@ source, whatever the number of channels.
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from inference.arrays.options import Output
 from inference.arrays.placement import Placement
+from inference.calibration import probabilities
 from inference.description import Description, Label
 from inference.errors import ModelRefused
 
@@ -22,13 +22,11 @@ OWN_RULE = 0.5  # probability from which a channel of its own counts
 
 
 def activated(channels: Tensor, output: Output) -> Tensor:
-    """Probabilities of (channel, ...), or the values themselves without an activation."""
-    values = channels / output.temperature if output.temperature != 1.0 else channels
-    if output.activation == "softmax":
-        return torch.softmax(values, dim=0)
-    if output.activation == "sigmoid":
-        return torch.sigmoid(values)
-    return values
+    """Probabilities of (channel, ...), or the values themselves without an activation.
+
+    Divided by the calibration's temperature; Platt's lines are of classifications (`answers`).
+    """
+    return probabilities(channels, output.activation, output.calibration, ())
 
 
 def masks(

@@ -1,14 +1,15 @@
 """What a bundle's numbers mean, by its sidecar: masks on the image's grid, classes, values."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
-from inference import measurement
+from inference import calibration, measurement
 from inference.bundles.grids import Values
+from inference.calibration import Interval
 from inference.description import Description, Label
 from inference.errors import ModelError
 from inference.findings import (
@@ -152,18 +153,24 @@ def _chosen(probabilities: Values, description: Description) -> Iterator[Label]:
             yield label
 
 
-def regression(values: Values, description: Description) -> Findings:
-    """Numbers of `values` (output,), each with its unit."""
+def regression(
+    values: Values, description: Description, intervals: Mapping[str, Interval]
+) -> Findings:
+    """Numbers of `values` (output,), each with its unit and its 95 % prediction interval."""
     _enough(values, description)
-    measured = tuple(
-        Measurement(
-            name=label.definition.type,
-            value=float(values[label.value]),
-            unit=label.unit or NO_UNIT,
-        )
-        for label in description.labels
-    )
+    measured = tuple(_number(label, values, intervals) for label in description.labels)
     return Findings(verdict=Verdict.MEASURED, measurements=measured, limitations=description.limits)
+
+
+def _number(label: Label, values: Values, intervals: Mapping[str, Interval]) -> Measurement:
+    value = float(values[label.value])
+    known = intervals.get(label.definition.label)
+    interval = None
+    if known is not None:
+        interval = calibration.ends(known, value, values.tolist(), multiply=1.0, add=0.0)
+    return Measurement(
+        name=label.definition.type, value=value, unit=label.unit or NO_UNIT, interval=interval
+    )
 
 
 def _enough(values: Values, description: Description) -> None:

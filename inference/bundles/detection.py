@@ -74,6 +74,9 @@ def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, devic
 
     Its `inferer`, often code of its own, is not built: it does what `found` does.
     """
+    for name in ("ensemble", "mirror"):
+        if options.get(name):
+            raise ModelRefused(f"options.{name}: boxes are not averaged; allowed: []")
     whole = recipe.read(files, options)
     parts = configuration.parts(whole)
     if DETECTOR not in whole:

@@ -117,6 +117,19 @@ def on_grid(result: Any, grid: Grid, *, seen: Any) -> Values:
     `seen`: the image as the network saw it. Raises ModelError when the result does not say where
     it lies, or says so of another shape.
     """
+    values, affine = stated(result, grid, seen=seen)
+    found = Grid(shape=values.shape[1:], affine=affine)
+    placed = values if found.is_at(grid) else _resampled(values, found, grid)
+    if placed.shape[1:] != grid.shape:
+        raise ModelError("the model's result is not on the grid of the image")
+    return placed
+
+
+def stated(result: Any, grid: Grid, *, seen: Any) -> tuple[Values, Affine]:
+    """A result (channel, x, y[, z]) and where it says that it lies; raises ModelError.
+
+    `grid`: of the image, for its dimensions; `seen`: the image as the network saw it.
+    """
     from monai.data.meta_tensor import MetaTensor
     from monai.data.utils import to_affine_nd
 
@@ -124,17 +137,12 @@ def on_grid(result: Any, grid: Grid, *, seen: Any) -> Values:
         raise ModelError("the model's result does not say where in the image it lies")
     ndim = len(grid.shape)
     values = result.as_tensor().detach().cpu().numpy().astype(np.float32, copy=False)
-    found = Grid(
-        shape=values.shape[1:], affine=np.asarray(to_affine_nd(ndim, result.affine), np.float64)
-    )
+    affine = np.asarray(to_affine_nd(ndim, result.affine), np.float64)
     network = np.asarray(to_affine_nd(ndim, seen.affine), np.float64)
-    moved = not np.allclose(found.affine, network, atol=1e-6)
-    if not moved and found.shape != tuple(seen.shape[1:]):
+    moved = not np.allclose(affine, network, atol=1e-6)
+    if not moved and values.shape[1:] != tuple(seen.shape[1:]):
         raise ModelError("the model's result has another shape than the place that it states")
-    placed = values if found.is_at(grid) else _resampled(values, found, grid)
-    if placed.shape[1:] != grid.shape:
-        raise ModelError("the model's result is not on the grid of the image")
-    return placed
+    return values, affine
 
 
 def _resampled(values: Values, found: Grid, grid: Grid) -> Values:

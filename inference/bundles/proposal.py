@@ -188,7 +188,10 @@ class _Bundle:
         for value, name in sorted(self._found(task).items()):
             label = name[:LONG] if name not in taken else f"{name[: LONG - 5]} {value}"
             taken.add(label)
-            more = {"classification": {"question": question}, "detection": {"threshold": SURE}}
+            more: dict[str, dict[str, Any]] = {
+                "classification": {"question": question},
+                "detection": {"threshold": SURE},
+            }
             yield _label(value, label) | more.get(task, {})
 
     def _found(self, task: str) -> dict[int, str]:

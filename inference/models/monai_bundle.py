@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.bundles import answers, averages, detection, fast, grids, proposal, recipe
+from inference import calibration
+from inference.bundles import answers, averages, detection, fast, grids, points, proposal, recipe
 from inference.bundles.detection import Detector
 from inference.bundles.fast import FastBundle
 from inference.bundles.grids import Values
 from inference.bundles.recipe import Recipe, Sample
+from inference.calibration import Calibration, Interval
 from inference.description import Description, Task
 from inference.engine import device
 from inference.engine.resampling import Oblique
@@ -26,7 +28,6 @@ VERSION = "1.0.0"
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 WRONG_SIZE = ("must match", "size mismatch", "smaller than kernel", "Expected more than 1 value")
-ANSWERED = (Task.SEGMENTATION, Task.CLASSIFICATION, Task.REGRESSION)
 
 
 def propose(path: Path) -> Mapping[str, Any] | None:
@@ -39,22 +40,44 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
     description = artifact.description
     if description.task is Task.DETECTION:
         return _detector(artifact)
-    if description.task not in ANSWERED:
-        raise ModelRefused(f"bundles that answer with {description.task} are not run yet")
-    activation = description.options.get("activation", "none")
-    if activation not in ACTIVATIONS:
-        raise ModelRefused(f"options.activation is none of {', '.join(ACTIVATIONS)}")
+    _settled(description)
     chosen, options = device.choose(artifact.device), description.options
     built = recipe.build(
         artifact.files, options, trusted=artifact.trusted, device=str(chosen.torch)
     )
     built = averages.averaged(built, artifact.files, options)
+    segments = description.task is Task.SEGMENTATION
     return BundleModel(
         recipe=built,
         description=description,
         requirements=artifact.requirements,
-        quick=fast.load(built, description, chosen),
+        quick=fast.load(built, description, chosen) if segments else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How the network's numbers become answers, by the sidecar."""
+
+    activation: str
+    calibration: Calibration
+    intervals: Mapping[str, Interval]
+    points: points.Form
+
+
+def _settled(description: Description) -> Settled:
+    """What the options say of the answer; raises ModelRefused for what does not fit together."""
+    activation = description.options.get("activation", "none")
+    if activation not in ACTIVATIONS:
+        raise ModelRefused(f"options.activation is none of {', '.join(ACTIVATIONS)}")
+    calibrated, intervals = calibration.of_options(description.options)
+    wrong = calibration.refused(calibrated, intervals, activation, description.labels)
+    if wrong is not None:
+        raise ModelRefused(f"options: {wrong}")
+    form = points.form(description.options)
+    if form.form == "coordinates" and description.options.get("mirror"):
+        raise ModelRefused("options.mirror: coordinates cannot be mirrored back; allowed: []")
+    return Settled(activation=activation, calibration=calibrated, intervals=intervals, points=form)
 
 
 def _detector(artifact: Artifact) -> "DetectionModel":
@@ -120,15 +143,24 @@ class BundleModel:
             return self._answer(image, sample, logits)
 
     def _answer(self, image: Image | PlanarImage, sample: Sample, logits: torch.Tensor) -> Findings:
+        seen, settled = sample[self.recipe.image_key], _settled(self.description)
         if self.description.task is Task.SEGMENTATION:
             result = recipe.finished(self.recipe, sample, logits)
-            seen = sample[self.recipe.image_key]
             values = grids.on_grid(result, grids.of_image(image), seen=seen)
             return answers.segmentation(values, image, self.description)
-        numbers = _activated(logits, self.description.options.get("activation", "none"))
-        if self.description.task is Task.CLASSIFICATION:
-            return answers.classification(numbers, self.description)
-        return answers.regression(numbers, self.description)
+        if self.description.task is Task.KEYPOINTS:
+            if settled.points.form == "coordinates":
+                form = settled.points
+                return points.of_coordinates(logits, seen, image, self.description, form)
+            maps = recipe.finished(self.recipe, sample, logits)
+            return points.of_heat_maps(maps, seen, image, self.description)
+        flat = logits.reshape(-1)
+        if self.description.task is Task.REGRESSION:
+            return answers.regression(_array(flat), self.description, settled.intervals)
+        likely = calibration.probabilities(
+            flat, settled.activation, settled.calibration, self.description.labels
+        )
+        return answers.classification(_array(likely), self.description)
 
 
 def _not_taken(error: Exception, seen: torch.Tensor) -> Findings:
@@ -140,11 +172,5 @@ def _not_taken(error: Exception, seen: torch.Tensor) -> Findings:
     return Findings(verdict=Verdict.NOT_ANALYSED, reason=reason)
 
 
-def _activated(logits: torch.Tensor, activation: str) -> Values:
-    """Probabilities, or the numbers as they are: (output,)."""
-    flat = logits.reshape(-1)
-    if activation == "softmax":
-        flat = torch.softmax(flat, dim=0)
-    elif activation == "sigmoid":
-        flat = torch.sigmoid(flat)
-    return np.asarray(flat.numpy(), np.float32)
+def _array(numbers: torch.Tensor) -> Values:
+    return np.asarray(numbers.numpy(), np.float32)

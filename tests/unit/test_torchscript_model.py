@@ -201,7 +201,8 @@ def test_channels_may_overlap_each_with_its_threshold(tmp_path: Path) -> None:
             label(1, "Core", threshold=0.9),
             overlapping=True,
             input={"multiply": 0.01, "add": -3.0},
-            output={"activation": "sigmoid", "temperature": 2.0},
+            output={"activation": "sigmoid"},
+            calibration={"temperature": 2.0},
         )
     )
     logits = (seen.volume.array * 0.01 - 3.0) / 2.0
