@@ -29,7 +29,8 @@ DENIED = re.compile(
 """Operators that touch files, processes or raw memory, or run what cannot be seen here."""
 RUNS_ON_LOADING = re.compile(rb"__(set|get)state__")
 CPP_CLASSES = re.compile(rb"torch\.classes|__torch__\.torch\.classes")
-CODE = re.compile(r"code/.*\.py")
+CODE = re.compile(r"code/.*\.py", re.IGNORECASE)  # as torch's reader finds records
+ARCHIVE = b"PK\x03\x04"  # bytes that begin otherwise torch may read as another format
 ALLOW = (
     "an administrator may allow it: hounsfield models CONFIG --trust NAME, then "
     'trust = "trusted" in [[models]]'
@@ -56,13 +57,17 @@ def violations(content: bytes) -> tuple[str, ...]:
 
 
 def _in_text(content: bytes) -> Iterator[str]:
+    if not content.startswith(ARCHIVE):
+        yield "it is no archive from its first byte on"
     reader: Any = torch._C.PyTorchFileReader(io.BytesIO(content))  # noqa: SLF001  (no public one)
     records = reader.get_all_records()
     code = [name for name in records if CODE.fullmatch(name)]
+    if len({name.lower() for name in records}) != len(records):
+        yield "it has several records of one name"
     if not code or "data.pkl" not in records:
         yield "it has no code, or is of a format before torch 1.4"
     for name in records:
-        if name in code or name.endswith(".pkl"):
+        if name in code or name.lower().endswith(".pkl"):
             yield from _in_record(name, reader.get_record(name))
     for name in code:
         yield from _in_code(name, reader.get_record(name))
@@ -81,20 +86,26 @@ def _in_code(name: str, record: bytes) -> Iterator[str]:
     except (SyntaxError, ValueError, RecursionError):
         yield f"{name} calls into Python, or cannot be read"
         return
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            operator = _operator(ast.unparse(node))
+            operator = _operator(ast.unparse(node), called=id(node) in called)
             if operator is not None and _is_refused(operator):
                 yield f"{name} calls {operator}"
 
 
-def _operator(path: str) -> str | None:
-    """The operator that a path in TorchScript's text stands for, None when it is none."""
+def _operator(path: str, *, called: bool) -> str | None:
+    """The operator that a path in TorchScript's text stands for, None when it is none.
+
+    A value has the operators too: `x.save(...)` is `torch.save(x, ...)`.
+    """
     match path.split("."):
         case ["torch", name]:
             return f"aten::{name}"
         case ["ops", namespace, name]:
             return f"{namespace}::{name}"
+        case [*_, name] if called:
+            return f"aten::{name}"
     return None
 
 

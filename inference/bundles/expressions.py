@@ -4,7 +4,7 @@ Every name and attribute that it loads is in the vocabulary, so whatever it call
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from inference.bundles import vocabulary
 
@@ -60,16 +60,17 @@ def _bound(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
     return {alias.asname or alias.name: f"{package}.{alias.name}" for alias in statement.names}
 
 
-def refused(text: str, names: Mapping[str, str]) -> str | None:
+def refused(text: str, names: Mapping[str, str], references: Container[str]) -> str | None:
     """Why an expression may not be evaluated, in words; None when it may.
 
-    `text`: as it is evaluated, references put in; `names`: what names of modules stand for.
+    `text`: as it is evaluated, references put in; `names`: what names of modules stand for;
+    `references`: ids of the items that it refers to, which are looked at themselves.
     """
     if len(text) > LONGEST:
         return f"is longer than {LONGEST} characters"
     try:
         tree = ast.parse(text.lstrip(" \t"), mode="eval")
-        return next(_Reader(tree, names).faults(tree), None)
+        return next(_Reader(tree, names, references).faults(tree), None)
     except (SyntaxError, ValueError) as error:
         return f"is no expression: {type(error).__name__}"
     except (RecursionError, MemoryError):
@@ -79,8 +80,9 @@ def refused(text: str, names: Mapping[str, str]) -> str | None:
 class _Reader:
     """Looks at every node of one expression."""
 
-    def __init__(self, tree: ast.AST, names: Mapping[str, str]) -> None:
+    def __init__(self, tree: ast.AST, names: Mapping[str, str], references: Container[str]) -> None:
         self._names = names
+        self._references = references
         self._local = frozenset(_binds(tree))
 
     def faults(self, node: ast.AST) -> Iterator[str]:
@@ -93,8 +95,8 @@ class _Reader:
                 yield from self._name(node.id)
             case ast.Attribute():
                 yield from self._attribute(node)
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str())) if (
-                name == REFERENCES
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str() as to)) if (
+                name == REFERENCES and to in self._references
             ):
                 return
             case ast.arg():

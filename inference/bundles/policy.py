@@ -152,10 +152,16 @@ class _Reader:
         content = self._content[where]
         if where in self._components:
             yield from self._component(content)
-        elif where in self._expressions and expressions.imported(content[1:]) is None:
-            reason = expressions.refused(_evaluated(content), names)
+        elif where in self._expressions:
+            reason = self._expression(where, content, names)
             if reason is not None:
                 yield f"{reason} ({shown(content)})"
+
+    def _expression(self, where: str, content: str, names: Mapping[str, str]) -> str | None:
+        if expressions.imported(content[1:]) is not None:
+            return "takes what an import gives for a value"
+        referred = ReferenceResolver.find_refs_in_config(content, where)
+        return expressions.refused(_evaluated(content), names, referred)
 
     def _component(self, content: Mapping[str, Any]) -> Iterator[str]:
         target = content["_target_"]

@@ -6,6 +6,7 @@ the runtime, and none is loaded from elsewhere. What goes in and out: `[options]
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ MISSING = (
     "ONNX models need onnxruntime, which is not installed: pip install 'hounsfield[onnx]', or "
     "onnxruntime-gpu on a machine with a GPU"
 )
-EXTERNAL = b"\x0a\x08location\x12"  # StringStringEntryProto.key = "location" of a tensor's data
+EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+"""A tensor's StringStringEntryProto.key = "location", however its tag and length are written."""
 PROVIDERS = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "cpu": ("CPUExecutionProvider",),
@@ -78,7 +80,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
 def _network(artifact: Artifact, name: str) -> Function:
     """A session as a function of a tensor; outputs by name, in their order."""
     content, where = artifact.files.read(name), f"{artifact.files.path.name}: {name}"
-    if EXTERNAL in content:
+    if EXTERNAL.search(content):
         raise ModelRefused(f"{where} keeps weights in other files; allowed: all in one file")
     session = _session(content, where, device.choose(artifact.device).torch.type)
     inputs = session.get_inputs()

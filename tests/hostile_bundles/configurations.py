@@ -35,6 +35,7 @@ EXPRESSIONS = {
     "yield": "lambda: (yield)",
     "builtins": "__builtins__['open']('{proof}', 'w')",
     "global references": "__local_refs",
+    "reference that is not written as one": "__local_refs['imports::0']('touch {proof}')",
     "torch.load": "torch.load('{proof}')",
     "torch.save": "torch.save(1, '{proof}')",
     "torch.hub": "torch.hub.load('x', 'y')",
@@ -109,6 +110,26 @@ def with_target(table: dict[str, Any], proof: str) -> dict[str, Any]:
     }
     tree["preprocessing"]["transforms"] = [filled]
     return tree
+
+
+def with_imported_value(user: Any) -> dict[str, Any]:
+    """A configuration that imports what may be imported, and takes it for a value."""
+    tree = {**clean(), "imports": ["$from os import system"], "act": "$from os import system"}
+    return {**tree, "all": ["@act"], "inferer": {"_target_": "Lambda", "func": user}}
+
+
+IMPORTED_VALUES = (
+    "@act",
+    "@imports::0",
+    "@imports",
+    "@all",
+    "$@act",
+    "$@act('touch {proof}')",
+    "$@all[0]('touch {proof}')",
+    "$__local_refs['act']('touch {proof}')",
+    "$__loc\uff41l_refs['act']('touch {proof}')",
+    "$from os import system",
+)
 
 
 def with_import(statement: str) -> dict[str, Any]:

@@ -107,6 +107,9 @@ def test_an_output_by_its_name_and_windows(tmp_path: Path) -> None:
         (b"no model", "net.onnx does not load as ONNX: "),
         (bright(STRINGS), "net.onnx"),
         (bright() + b"\x0a\x08location\x12\x08data.bin", "keeps weights in other files; allowed"),
+        (bright() + b"\x12\x08data.bin\x0a\x08location\x70\x01", "keeps weights in other files"),
+        (bright() + b"\x0a\x88\x00location\x12\x08data.bin", "keeps weights in other files"),
+        (bright() + b"\x8a\x00\x88\x80\x00location\x12\x01d", "keeps weights in other files"),
     ],
 )
 def test_files_that_cannot_be_run_are_refused(content: bytes, words: str, tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ def test_an_import_of_something_else_is_refused(door: str, tmp_path: Path) -> No
     refused(configurations.with_import(configurations.IMPORTS[door]), tmp_path / "proof")
 
 
+@pytest.mark.parametrize("user", configurations.IMPORTED_VALUES)
+def test_what_an_import_gives_is_no_value(user: str, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    refused(configurations.with_imported_value(user.format(proof=proof)), proof)
+
+
 def test_an_imported_name_is_judged_by_what_it_stands_for(tmp_path: Path) -> None:
     tree = configurations.with_expression("len('touch {proof}')", str(tmp_path / "proof"))
     policy.check(tree)

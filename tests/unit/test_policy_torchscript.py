@@ -5,6 +5,8 @@ Not covered: operators of other packages, a flaw of torch's own reader of archiv
 
 import io
 import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,79 @@ def test_a_network_that_reaches_out_is_refused_and_not_run(hostile: type[nn.Modu
     ):
         torchscript_policy.check(content)
     assert not Path(PROOF).exists()
+
+
+def repacked(
+    content: bytes, name: Callable[[str], str], old: bytes = b"", new: bytes = b""
+) -> bytes:
+    """An archive whose records have other names, or whose code has another text."""
+    written = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as target,
+    ):
+        for one in source.namelist():
+            code = one.endswith(".py")
+            record = source.read(one)
+            target.writestr(name(one), record.replace(old, new) if code else record)
+        target.writestr("archive/code/more.py", "pass")
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(("old", "new"), [("/code/", "/CODE/"), (".py", ".PY"), (".py", ".pY")])
+def test_code_under_a_name_that_torch_finds_without_regard_to_case_is_read(
+    old: str, new: str
+) -> None:
+    content = repacked(archive(RunsOnLoading()), lambda name: name.replace(old, new))
+    try:
+        torch.jit.load(io.BytesIO(content))
+        assert Path(PROOF).exists(), "torch runs it"
+        Path(PROOF).unlink()
+        assert torchscript_policy.violations(content)
+        assert not Path(PROOF).exists()
+    finally:
+        Path(PROOF).unlink(missing_ok=True)
+
+
+class Adds(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+def hook(module: nn.Module, given: tuple[torch.Tensor], found: torch.Tensor) -> torch.Tensor:
+    torch.ops.aten.save(found, "/tmp/hounsfield-torchscript-proof")  # noqa: S108
+    return found
+
+
+def test_a_hook_that_writes_is_read_however_it_names_the_operator() -> None:
+    """The graph of a method does not have what is called after it."""
+    hooked = Adds()
+    hooked.register_forward_hook(hook)  # type: ignore[arg-type]
+    content = repacked(archive(hooked), str, b"torch.save", b"torch.autograd.save")
+    try:
+        torch.jit.load(io.BytesIO(content))(torch.zeros(1))
+        assert Path(PROOF).exists(), "torch runs it"
+        found = torchscript_policy.violations(content)
+        assert any(one.endswith("calls aten::save") for one in found)
+    finally:
+        Path(PROOF).unlink(missing_ok=True)
+
+
+def test_bytes_that_are_an_archive_and_another_format_too_are_refused() -> None:
+    """torch loads what the first bytes say, and the archive behind them is never run."""
+    with warnings.catch_warnings(action="ignore"):
+        flatbuffer = torch._C._save_jit_module_to_bytes(torch.jit.script(Adds())._c, {})
+    written = io.BytesIO(flatbuffer)
+    written.seek(0, io.SEEK_END)
+    harmless = archive(nn.ReLU())
+    with (
+        zipfile.ZipFile(written, "a") as target,
+        zipfile.ZipFile(io.BytesIO(harmless)) as source,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert torch.jit.load(io.BytesIO(written.getvalue()))(torch.zeros(1)) == 1
+    assert any("no archive" in one for one in torchscript_policy.violations(written.getvalue()))
 
 
 def test_the_effect_would_have_happened() -> None:
