@@ -12,23 +12,36 @@ from inference.errors import ModelRefused
 from inference.findings import Classification, Measurement
 
 
-def classifications(
-    outputs: Tensor, description: Description, output: Output
-) -> Iterator[Classification]:
-    """Of several classes the most probable, or each that is probable enough when they overlap."""
-    probabilities = calibration.probabilities(
+def probabilities(outputs: Tensor, description: Description, output: Output) -> Tensor:
+    """Of each class (class,), calibrated; the outputs themselves without an activation."""
+    return calibration.probabilities(
         outputs, output.activation, output.calibration, description.labels
     )
-    found = [
-        (label, float(channel(probabilities, label)), label.threshold)
-        for label in description.labels
-    ]
-    if not description.overlapping:
-        found = [max(found, key=lambda one: one[1])]
-    for label, probability, threshold in found:
-        least = OWN_RULE if threshold is None and description.overlapping else threshold
-        if least is None or probability >= least:
+
+
+def classifications(
+    likely: Tensor, description: Description, output: Output
+) -> Iterator[Classification]:
+    """Of several classes the most probable, or each that is probable enough when they overlap.
+
+    `likely`: see `probabilities`. When the most probable has no label there is no answer; a
+    network of one output says how probable one class is, which may be none.
+    """
+    exclusive = not description.overlapping and likely.numel() > 1
+    for label in description.labels:
+        probability = float(channel(likely, label))
+        least = label.threshold if exclusive or label.threshold is not None else OWN_RULE
+        beaten = exclusive and label.value != int(likely.argmax())
+        if not beaten and (least is None or probability >= least):
             yield classification(label, None if output.activation == "none" else probability)
+
+
+def nameless(likely: Tensor, description: Description) -> tuple[str, ...]:
+    """A sentence when the most probable of exclusive classes has no label: that is not nothing."""
+    most = int(likely.argmax())
+    if description.overlapping or most in {label.value for label in description.labels}:
+        return ()
+    return (f"The likeliest class (number {most}) has no label: no answer is given.",)
 
 
 def classification(label: Label, probability: float | None) -> Classification:

@@ -17,7 +17,7 @@ from inference.arrays import answers, intensity, keypoints, results, segmentatio
 from inference.arrays.options import Locate, Options
 from inference.arrays.placement import Placement
 from inference.description import Description, Task
-from inference.errors import ModelRefused
+from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 
 Array = NDArray[np.generic]
@@ -146,6 +146,8 @@ class ArrayModel:
             batch.to(self.device),
             window,
         ).to("cpu", torch.float32)
+        if self.description.task is not Task.REGRESSION and not torch.isfinite(found).all():
+            raise ModelError("the network's answer is not finite")
         if self.description.task in (Task.CLASSIFICATION, Task.REGRESSION) and windowed:
             return found.reshape(-1)
         return _on_grid(found, batch.shape[2:], space)
@@ -218,11 +220,13 @@ def _keypoints(
 def _classes(
     model: ArrayModel, _image: Image | PlanarImage, _placement: Placement, outputs: Tensor
 ) -> Findings:
-    found = answers.classifications(outputs, model.description, model.options.output)
+    likely = answers.probabilities(outputs, model.description, model.options.output)
+    found = answers.classifications(likely, model.description, model.options.output)
+    nameless = answers.nameless(likely, model.description)
     return Findings(
         verdict=Verdict.MEASURED,
         classifications=tuple(found),
-        limitations=model.description.limits,
+        limitations=(*model.description.limits, *nameless),
     )
 
 

@@ -128,25 +128,43 @@ def _list(labels: list[str]) -> str:
     return f"{', '.join(labels[:SEVERAL])}{more}"
 
 
-def classification(probabilities: Values, description: Description) -> Findings:
-    """Classes of `probabilities` (class,): the likeliest, or those above their thresholds."""
+def classification(
+    probabilities: Values, description: Description, *, stated: bool = True
+) -> Findings:
+    """Classes of `probabilities` (class,): the likeliest, or those above their thresholds.
+
+    `stated`: they are probabilities and said to be; else the network's numbers as they are.
+    """
     said = tuple(
         Classification(
             question=label.question or CLASS,
             answer=label.definition.type,
-            probability=float(probabilities[label.value]),
+            probability=float(probabilities[label.value]) if stated else None,
         )
         for label in _chosen(probabilities, description)
     )
-    return Findings(verdict=Verdict.MEASURED, classifications=said, limitations=description.limits)
+    return Findings(
+        verdict=Verdict.MEASURED,
+        classifications=said,
+        limitations=(*description.limits, *nameless(probabilities, description)),
+    )
+
+
+def nameless(numbers: Values, description: Description) -> tuple[str, ...]:
+    """A sentence when the likeliest of exclusive classes has no label: it is not nothing."""
+    likeliest = int(numbers.argmax())
+    if description.overlapping or likeliest in {label.value for label in description.labels}:
+        return ()
+    return (f"The likeliest class (number {likeliest}) has no label: no answer is given.",)
 
 
 def _chosen(probabilities: Values, description: Description) -> Iterator[Label]:
     _enough(probabilities, description)
     likeliest = int(probabilities.argmax())
+    exclusive = not description.overlapping and probabilities.size > 1
     for label in description.labels:
         probability = float(probabilities[label.value])
-        if label.threshold is not None or description.overlapping:
+        if label.threshold is not None or not exclusive:
             if probability >= (HALF if label.threshold is None else label.threshold):
                 yield label
         elif label.value == likeliest:

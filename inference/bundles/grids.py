@@ -137,6 +137,8 @@ def stated(result: Any, grid: Grid, *, seen: Any) -> tuple[Values, Affine]:
         raise ModelError("the model's result does not say where in the image it lies")
     ndim = len(grid.shape)
     values = result.as_tensor().detach().cpu().numpy().astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise ModelError("the model's result is not finite")
     affine = np.asarray(to_affine_nd(ndim, result.affine), np.float64)
     network = np.asarray(to_affine_nd(ndim, seen.affine), np.float64)
     moved = not np.allclose(affine, network, atol=1e-6)
@@ -146,14 +148,24 @@ def stated(result: Any, grid: Grid, *, seen: Any) -> tuple[Values, Affine]:
 
 
 def _resampled(values: Values, found: Grid, grid: Grid) -> Values:
-    """Nearest for labels, linear for what lies between; nothing outside of what was found."""
+    """Nearest for labels, linear for what lies between; nothing outside of what was found.
+
+    What was found reaches to the outer edges of its voxels: a slice between the last centre of a
+    coarser grid and its edge has the value of that voxel.
+    """
     step = np.linalg.inv(found.affine) @ grid.affine
     order = 0 if np.array_equal(values, np.rint(values)) else 1
-    return np.stack(
-        [
-            ndimage.affine_transform(
-                channel, step[:-1, :-1], step[:-1, -1], output_shape=grid.shape, order=order
-            )
-            for channel in values
-        ]
+    inside = _moved(np.ones(found.shape, np.uint8), step, grid, order=0, mode="grid-constant")
+    placed = np.stack([_moved(one, step, grid, order=order, mode="nearest") for one in values])
+    placed[:, inside == 0] = 0
+    return placed
+
+
+def _moved(
+    values: NDArray[Any], step: Affine, grid: Grid, *, order: int, mode: str
+) -> NDArray[Any]:
+    matrix, offset = step[:-1, :-1], step[:-1, -1]
+    found: NDArray[Any] = ndimage.affine_transform(
+        values, matrix, offset, output_shape=grid.shape, order=order, mode=mode
     )
+    return found

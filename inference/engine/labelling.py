@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inference.engine.resampling import Axis, Mapping, Weights
 from inference.engine.sliding_window import Slab
+from inference.errors import ModelError
 
 Cell = tuple[Weights, Weights, Weights]
 """Weights along the three axes of a block."""
@@ -42,16 +43,23 @@ class Rule:
 def label(slabs: Iterable[Slab], grid: Mapping, rule: Rule, *, axis: int) -> Tensor:
     """The labels that `rule` gives on the source's grid, on the CPU; axes as `Rule` says.
 
-    `slabs`: scores on the network's grid in planes of its `axis`.
+    `slabs`: scores on the network's grid in planes of its `axis`. Raises ModelError when one is not
+    finite: no comparison with it would hold, so it would pass for background.
     """
     sink: _Sink | None = None
     decide = _interpolated if rule.interpolated else _nearest
-    for start, labels in decide(slabs, grid, rule, axis):
+    for start, labels in decide(map(_finite, slabs), grid, rule, axis):
         sink = sink or _Sink(grid, axis, labels)
         sink.write(start, labels)
     if sink is None:
         raise RuntimeError("no slab was given")
     return sink.labels
+
+
+def _finite(slab: Slab) -> Slab:
+    if not torch.isfinite(slab.scores.sum()):  # (finite scores are far too small to overflow)
+        raise ModelError("the network's answer is not finite")
+    return slab
 
 
 class _Sink:

@@ -20,7 +20,7 @@ from inference.description import Description, Task
 from inference.engine import device
 from inference.engine.resampling import Oblique
 from inference.engine.sliding_window import UnevenScores
-from inference.errors import ModelRefused
+from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.models import Artifact, Model, Requirements
 
@@ -40,7 +40,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
     description = artifact.description
     if description.task is Task.DETECTION:
         return _detector(artifact)
-    _settled(description)
+    settled(description)
     chosen, options = device.choose(artifact.device), description.options
     built = recipe.build(
         artifact.files, options, trusted=artifact.trusted, device=str(chosen.torch)
@@ -65,7 +65,7 @@ class Settled:
     points: points.Form
 
 
-def _settled(description: Description) -> Settled:
+def settled(description: Description) -> Settled:
     """What the options say of the answer; raises ModelRefused for what does not fit together."""
     activation = description.options.get("activation", "none")
     if activation not in ACTIVATIONS:
@@ -143,24 +143,27 @@ class BundleModel:
             return self._answer(image, sample, logits)
 
     def _answer(self, image: Image | PlanarImage, sample: Sample, logits: torch.Tensor) -> Findings:
-        seen, settled = sample[self.recipe.image_key], _settled(self.description)
+        seen, given = sample[self.recipe.image_key], settled(self.description)
+        if self.description.task is not Task.REGRESSION and not torch.isfinite(logits).all():
+            raise ModelError("the network's answer is not finite")  # (it would pass for background)
         if self.description.task is Task.SEGMENTATION:
             result = recipe.finished(self.recipe, sample, logits)
             values = grids.on_grid(result, grids.of_image(image), seen=seen)
             return answers.segmentation(values, image, self.description)
         if self.description.task is Task.KEYPOINTS:
-            if settled.points.form == "coordinates":
-                form = settled.points
+            if given.points.form == "coordinates":
+                form = given.points
                 return points.of_coordinates(logits, seen, image, self.description, form)
             maps = recipe.finished(self.recipe, sample, logits)
             return points.of_heat_maps(maps, seen, image, self.description)
         flat = logits.reshape(-1)
         if self.description.task is Task.REGRESSION:
-            return answers.regression(_array(flat), self.description, settled.intervals)
+            return answers.regression(_array(flat), self.description, given.intervals)
         likely = calibration.probabilities(
-            flat, settled.activation, settled.calibration, self.description.labels
+            flat, given.activation, given.calibration, self.description.labels
         )
-        return answers.classification(_array(likely), self.description)
+        stated = given.activation != "none"
+        return answers.classification(_array(likely), self.description, stated=stated)
 
 
 def _not_taken(error: Exception, seen: torch.Tensor) -> Findings:

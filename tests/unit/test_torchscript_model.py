@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from inference import phantom
 from inference.arrays.options import DEFAULTS, Locate
 from inference.arrays.rules import RULES
-from inference.errors import ModelRefused
+from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.models import torchscript
 from service import model_add, sidecar
@@ -73,6 +73,13 @@ class Means(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         each = x.flatten(2).mean(2)
         return torch.cat([each, each.mean(1, keepdim=True)], dim=1)
+
+
+class One(nn.Module):
+    """The mean of all: one output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean().reshape(1, 1)
 
 
 class Writes(nn.Module):
@@ -374,6 +381,58 @@ def test_several_answers_each_above_its_threshold(tmp_path: Path) -> None:
         output={"activation": "sigmoid"},
     )
     assert [one.answer.meaning for one in found.classifications] == ["Green"]
+
+
+def test_the_most_probable_class_without_a_label_is_no_other_class(tmp_path: Path) -> None:
+    pixels = np.stack([np.full((8, 8), value, np.uint8) for value in (10, 20, 60)], axis=-1)
+    found = ask(
+        Means(),
+        tmp_path,
+        planar(pixels, "XC"),
+        label(0, "Red", question=QUESTION),
+        label(1, "Green", question=QUESTION),
+        task="classification",
+        dimensions=2,
+        modalities=["XC"],
+        input={"channels": 3, "multiply": [0.1, 0.1, 0.1], "size": [4, 4]},
+        output={"activation": "softmax"},
+    )
+    assert found.classifications == ()
+    assert "The likeliest class (number 2) has no label: no answer is given." in found.limitations
+
+
+@pytest.mark.parametrize(("add", "said"), [(-2.0, 0), (2.0, 1)])
+def test_one_output_that_is_improbable_is_no_answer(add: float, said: int, tmp_path: Path) -> None:
+    found = ask(
+        One(),
+        tmp_path,
+        planar(np.full((8, 8), 100, np.int16), "DX"),
+        label(0, "Effusion", question=QUESTION),
+        task="classification",
+        dimensions=2,
+        modalities=["DX"],
+        input={"multiply": 0.0, "add": add},
+        output={"activation": "sigmoid"},
+    )
+    assert len(found.classifications) == said
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification", "keypoints"])
+def test_an_answer_that_is_not_finite_is_an_error_and_not_nothing(
+    task: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        ask(
+            Means() if task == "classification" else Identity(),
+            tmp_path,
+            planar(np.full((8, 8), 100, np.int16), "DX"),
+            label(0, "Effusion", question=QUESTION),
+            task=task,
+            overlapping=True,
+            dimensions=2,
+            modalities=["DX"],
+            input={"channels": 3, "multiply": 1e38},
+        )
 
 
 def test_a_number_with_its_unit_and_interval(tmp_path: Path) -> None:
