@@ -93,6 +93,7 @@ def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, devic
     with feature_pyramids.buildable():
         built = recipe.parsed(files, tree, names, trusted=trusted, device=device)
     recipe.load_weights(built[parts.network], files, options)
+    built[DETECTOR].network.register_forward_hook(_finite)
     return Detector(
         detector=built[DETECTOR].to(device).eval(),
         preprocessing=built[parts.preprocessing],
@@ -100,6 +101,14 @@ def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, devic
         device=torch.device(device),
         image_key=recipe.image_key(whole),
     )
+
+
+def _finite(_network: torch.nn.Module, _given: Any, said: Any) -> None:
+    """What is not finite is above no threshold and would pass for an image without findings."""
+    for maps in said.values() if isinstance(said, Mapping) else said:
+        for one in maps if isinstance(maps, list | tuple) else [maps]:
+            if not torch.isfinite(one).all():
+                raise ModelError("the network's answer is not finite")
 
 
 def _unmoved(tree: Tree, postprocessing: str) -> Tree:

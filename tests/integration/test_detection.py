@@ -7,6 +7,8 @@ weights and how good they are, GPUs, the way to the PACS (tests/acceptance/test_
 import json
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from inference.bundles import feature_pyramids
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Acquisition, Detection, Findings, Image, PlanarImage, Verdict
 from inference.models import monai_bundle
+from inference.models.monai_bundle import DetectionModel
 from tests import bundles, detecting
 from tests.volumes import NAMED_ORIENTATIONS, turned
 
@@ -54,8 +57,20 @@ def seen(orientation: str) -> Image:
     return volume.read(phantom.datasets(phantom.markers(grid))).image
 
 
+@cache
+def loaded(bundle: Path) -> DetectionModel:
+    model = monai_bundle.load({}, bundles.artifact(bundle))
+    assert isinstance(model, DetectionModel)
+    return model
+
+
 def found(bundle: Path, image: Image | PlanarImage, **changes: Any) -> Findings:
-    findings = monai_bundle.load({}, bundles.artifact(bundle, changes)).predict(image)
+    """What the bundle finds, `changes` made to its sidecar."""
+    artifact = bundles.artifact(bundle, changes)
+    model = replace(
+        loaded(bundle), description=artifact.description, requirements=artifact.requirements
+    )
+    findings = model.predict(image)
     assert findings.verdict is Verdict.MEASURED, findings.reason
     return findings
 
@@ -154,12 +169,12 @@ def test_an_image_larger_than_the_window_is_seen_through_windows(tmp_path: Path)
     bundle = detecting.make(tmp_path / "windowed", window=24)
     image = seen("axial")
     theirs = by_monai(bundle, image, tmp_path, windows=True)
-    whole = by_monai(bundle, image, tmp_path)
     ours = found(bundle, image, **everything(bundle)).detections
     np.testing.assert_allclose(cornered(ours), theirs["box"], atol=1e-3)
-    assert len(theirs["box"]) != len(whole["box"]) or not np.allclose(
-        theirs["label_scores"], whole["label_scores"]
-    )
+    np.testing.assert_array_equal([one.probability for one in ours], theirs["label_scores"])
+    loaded(bundle).detector.detector.inferer = None
+    whole = found(bundle, image, **everything(bundle)).detections
+    assert [one.probability for one in whole] != [one.probability for one in ours]
 
 
 def test_the_same_image_gives_the_same_boxes(bundle: Path) -> None:
@@ -239,6 +254,18 @@ def test_boxes_without_a_score_are_a_fault_of_the_model(tmp_path: Path) -> None:
     bundle = rewritten(tmp_path / "half", half)
     with pytest.raises(ModelError, match="without a class or a score"):
         found(bundle, seen("axial"), **everything(bundle))
+
+
+def test_scores_that_are_no_numbers_are_a_fault_and_not_an_image_without_balls(
+    tmp_path: Path,
+) -> None:
+    bundle = detecting.make(tmp_path / "spoilt")
+    file = bundle / "models" / "model.pt"
+    weights = torch.load(file, weights_only=True)
+    weights["classification_head.cls_logits.bias"][:] = float("nan")
+    torch.save(weights, file)
+    with pytest.raises(ModelError, match="finite"):
+        found(bundle, seen("axial"))
 
 
 # Without torchvision
