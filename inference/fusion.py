@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inference.attributes import text
 from inference.errors import InputRefused
 from inference.volume import Stack
 
@@ -19,8 +20,9 @@ LEAST_COVERED = 0.8  # of the first series' voxels that another must show
 def fused(first: Stack, others: Mapping[str, Stack], *, role: str) -> Stack:
     """`first`, in its `role`, with the other series by theirs, all on the grid of the first.
 
-    Linear interpolation in float32; outside of another series its smallest value. Raises
-    InputRefused when one has no or another frame of reference, or shows too little of the first.
+    Linear interpolation in float32; beyond the outer edges of another series' voxels its smallest
+    value. Raises InputRefused when one has no or another frame of reference, names another patient,
+    or shows too little of the first.
     """
     volumes = {role: first.image.volume}
     notes = list(first.notes)
@@ -50,13 +52,24 @@ def resampled(other: Stack, first: Stack, *, role: str) -> tuple[NDArray[np.floa
         offset=index[:3, 3],
         output_shape=target.spatial_shape,
         order=1,
-        mode="constant",
-        cval=float(array.min()),
+        mode="nearest",
     )
+    if covered < 1:
+        inside = ndimage.affine_transform(
+            np.ones(source.spatial_shape, np.uint8),
+            index[:3, :3],
+            offset=index[:3, 3],
+            output_shape=target.spatial_shape,
+            order=0,
+            mode="grid-constant",
+        )
+        found[inside == 0] = array.min()
     return found, covered
 
 
 def _refuse_strange(other: Stack, first: Stack, *, role: str) -> None:
+    if text(other.headers[0], "PatientID") != text(first.headers[0], "PatientID"):
+        raise InputRefused(f"{role} names another patient than the first series")
     mine, theirs = _frame_of_reference(first), _frame_of_reference(other)
     if not mine or not theirs:
         raise InputRefused(f"{role} cannot be placed on the first series: no frame of reference")

@@ -68,6 +68,22 @@ def test_what_another_series_does_not_show_is_background_and_told() -> None:
     assert fused.notes[-1].startswith("T2 shows 9")
 
 
+def test_of_one_field_of_view_in_coarser_voxels_nothing_is_background() -> None:
+    one = stack()
+    two = stack(phantom.regular((12, 20, 18), (4.0, 3.0, 3.0)), "T2")
+    fused = fusion.fused(one, {"T2": two}, role="T1")
+    assert fused.notes == one.notes
+    difference = np.abs(of(fused, "T2") - one.image.volume.array)
+    assert difference.max() <= (2 * 0.75 + 3 * 0.75 + 5 * 1.0) + 1e-2  # a quarter of a voxel
+
+
+def test_a_series_of_another_patient_is_refused() -> None:
+    grid = phantom.markers(FIRST)
+    other = volume.read(phantom.datasets(grid, Scan(series="T2", patient_id="OTHER")))
+    with pytest.raises(InputRefused, match=r"^T2 names another patient than the first series$"):
+        fusion.fused(stack(), {"T2": other}, role="T1")
+
+
 def test_a_series_that_shows_too_little_is_refused() -> None:
     two = stack(phantom.regular((10, 40, 36), (2.0, 1.5, 1.5)), "T2")
     with pytest.raises(InputRefused, match=r"^T2 shows only 4\d% of what the first series does$"):
