@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from storage.overview import Counts
+from storage.records import Effort
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -46,6 +47,14 @@ METRICS = {
     ),
     "hounsfield_oldest_due_delivery_seconds": Described(
         meaning="age of the oldest result object that is not delivered; 0 when there is none"
+    ),
+    "hounsfield_model_seconds": Described(
+        meaning="what the model took in its newest analysis",
+        labels=("model", "device", "arithmetic"),
+    ),
+    "hounsfield_model_peak_bytes": Described(
+        meaning="memory of the device at the peak of the model's newest analysis",
+        labels=("model", "device", "arithmetic"),
     ),
     "hounsfield_vectors": Described(meaning="feature vectors that `similar` searches"),
     "hounsfield_quarantined_objects": Described(
@@ -88,10 +97,22 @@ def _samples(reading: Reading) -> Iterator[tuple[str, list[Sample]]]:
     yield "hounsfield_oldest_waiting_job_seconds", [((), waiting)]
     due = _age(counts.oldest_due_delivery_at, reading.now)
     yield "hounsfield_oldest_due_delivery_seconds", [((), due)]
+    yield (
+        "hounsfield_model_seconds",
+        [(_where(m, e), e.seconds) for m, e in counts.efforts.items() if e.seconds is not None],
+    )
+    yield (
+        "hounsfield_model_peak_bytes",
+        [(_where(m, e), e.peak_bytes) for m, e in counts.efforts.items() if e.peak_bytes],
+    )
     yield "hounsfield_vectors", [((), counts.vectors)]
     yield "hounsfield_quarantined_objects", [((), counts.quarantined)]
     yield "hounsfield_storage_free_bytes", [((), reading.free_bytes)]
     yield "hounsfield_storage_minimum_free_bytes", [((), reading.minimum_free_bytes)]
+
+
+def _where(model: str, effort: Effort) -> tuple[str, ...]:
+    return model, effort.device or "", effort.arithmetic or ""
 
 
 def _family(name: str, described: Described, samples: Iterable[Sample]) -> Metric:

@@ -16,7 +16,7 @@ from service.config import Configuration
 from service.exits import SUCCESS, CommandError
 from storage.catalog import Catalog
 from storage.overview import Outcome, Overview, SeriesOverview, StudyOverview
-from storage.records import Delivery, DeliveryState, Header, SeriesState
+from storage.records import Delivery, DeliveryState, Effort, Header, SeriesState
 
 COLOURS = {
     "done": "green",
@@ -118,6 +118,10 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
         "why": outcome.why,
         "attempts": outcome.attempts,
         "generation": outcome.generation,
+        "device": outcome.effort.device,
+        "arithmetic": outcome.effort.arithmetic,
+        "peak_bytes": outcome.effort.peak_bytes,
+        "model_seconds": outcome.effort.seconds,
         "results": [
             {
                 "kind": result.kind,
@@ -230,8 +234,16 @@ def _outcome_rows(
 
 def _outcome_words(outcome: Outcome, *, now: datetime) -> str:
     model = f"{outcome.model} {outcome.version or ''}".strip() if outcome.model else ""
-    waits = _waits(outcome, now=now)
-    return " · ".join(part for part in (model, waits, outcome.reason or outcome.why) if part)
+    waits, took = _waits(outcome, now=now), _took(outcome.effort)
+    return " · ".join(part for part in (model, waits, outcome.reason or outcome.why, took) if part)
+
+
+def _took(effort: Effort) -> str:
+    """ "6.2 s on cpu, 1.3 GB" of a model that ran."""
+    if effort.device is None or effort.seconds is None:
+        return ""
+    memory = f", {effort.peak_bytes / 1e9:.1f} GB" if effort.peak_bytes else ""
+    return f"{effort.seconds:.1f} s on {effort.device}{memory}"
 
 
 def _waits(outcome: Outcome, *, now: datetime) -> str:

@@ -32,7 +32,7 @@ from storage.catalog import Catalog
 from storage.errors import CatalogueUnavailable, OutOfSpace
 from storage.instances import InstanceStore
 from storage.queue import Queue
-from storage.records import Instance, Job, Result, Vector, Verdict
+from storage.records import Effort, Instance, Job, Result, Vector, Verdict
 
 Instances = tuple[Instance, ...]
 Others = Mapping[str, Instances]
@@ -291,6 +291,12 @@ class Worker:
                     for vector in analysed.vectors
                 ],
                 now=datetime.now(UTC),
+                effort=Effort(
+                    device=analysed.computed.device,
+                    arithmetic=analysed.computed.arithmetic,
+                    peak_bytes=analysed.computed.peak_bytes,
+                    seconds=analysed.durations.model,
+                ),
             )
         except OutOfSpace as error:
             return self._again(job, str(error))

@@ -4,7 +4,7 @@ happened is left out.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,10 @@ from sqlalchemy.engine import Connection, Row
 
 from storage import rows
 from storage.records import (
+    UNKNOWN_EFFORT,
     Delivery,
     DeliveryState,
+    Effort,
     Header,
     JobState,
     QuarantinedObject,
@@ -53,6 +55,7 @@ class Outcome:
     finished_at: datetime | None
     results: tuple[Result, ...]
     deliveries: tuple[Delivery, ...]  # without those withdrawn
+    effort: Effort = UNKNOWN_EFFORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,7 @@ class Counts:
     oldest_due_delivery_at: datetime | None  # `created_at`
     vectors: int
     quarantined: int
+    efforts: Mapping[str, Effort] = field(default_factory=dict)  # model -> of its newest result
 
 
 def overview(
@@ -145,7 +149,14 @@ def counts(connection: Connection) -> Counts:
         oldest_due_delivery_at=_first(connection, DELIVERIES.c.created_at, due),
         vectors=_count(connection, VECTORS),
         quarantined=_count(connection, QUARANTINE),
+        efforts=_efforts(connection),
     )
+
+
+def _efforts(connection: Connection) -> dict[str, Effort]:
+    newest = sa.select(sa.func.max(JOBS.c.id)).where(JOBS.c.device.is_not(None))
+    query = sa.select(JOBS).where(JOBS.c.id.in_(newest.group_by(JOBS.c.model)))
+    return {row.model: rows.effort(row) for row in connection.execute(query)}
 
 
 def _by_state(connection: Connection, table: sa.Table) -> dict[Any, int]:
@@ -289,6 +300,7 @@ def _of_job(
         finished_at=row.finished_at,
         results=results,
         deliveries=deliveries,
+        effort=rows.effort(row),
     )
 
 

@@ -15,8 +15,10 @@ from storage.closing import request_jobs
 from storage.database import Database, insert, lock
 from storage.planning import plan_deliveries, replace_results, withdraw
 from storage.records import (
+    UNKNOWN_EFFORT,
     Delivery,
     DeliveryState,
+    Effort,
     Job,
     JobState,
     Result,
@@ -84,6 +86,7 @@ class Queue:
         destinations: Mapping[str, Sequence[str]],
         vectors: Sequence[Vector],
         now: datetime,
+        effort: Effort = UNKNOWN_EFFORT,
     ) -> bool:
         """RUNNING -> DONE with its results, their deliveries and the vectors of its series, all or
         nothing.
@@ -100,6 +103,10 @@ class Queue:
             "verdict": verdict,
             "reason": reason,
             "takers": {kind: tuple(names) for kind, names in destinations.items()},
+            "device": effort.device,
+            "arithmetic": effort.arithmetic,
+            "peak_bytes": effort.peak_bytes,
+            "model_seconds": effort.seconds,
         }
         with self._database.transaction() as connection:
             if not _move(connection, job, "complete", done):

@@ -175,6 +175,19 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Where the model of a job that is DONE ran and what it took; None where it does not say."""
+
+    device: str | None = None
+    arithmetic: str | None = None  # "float32", "bfloat16"
+    peak_bytes: int | None = None  # of memory of that device
+    seconds: float | None = None  # of the model itself
+
+
+UNKNOWN_EFFORT = Effort()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One result object on disk."""
 

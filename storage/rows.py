@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
-from storage.records import Delivery, Job, JobRequest, Result
+from storage.records import Delivery, Effort, Job, JobRequest, Result
 from storage.schema import DELIVERIES, JOBS, RESULTS, SERIES, STUDIES
 
 JOB = (
@@ -44,6 +44,16 @@ def job(row: Row[Any]) -> Job:
         finished_at=row.finished_at,
         verdict=row.verdict,
         reason=row.reason,
+    )
+
+
+def effort(row: Row[Any]) -> Effort:
+    """What the model of a job took, of a row of JOBS."""
+    return Effort(
+        device=row.device,
+        arithmetic=row.arithmetic,
+        peak_bytes=row.peak_bytes,
+        seconds=row.model_seconds,
     )
 
 

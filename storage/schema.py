@@ -272,6 +272,10 @@ JOBS = sa.Table(
     sa.Column("finished_at", Moment),
     sa.Column("verdict", Word(Verdict)),
     sa.Column("reason", sa.Text),  # of the verdict, the failure or the last retry
+    sa.Column("device", sa.Text),  # where the model ran, and the next three what it took there
+    sa.Column("arithmetic", sa.Text),
+    sa.Column("peak_bytes", sa.BigInteger),
+    sa.Column("model_seconds", sa.Float),
     sa.Column("takers", NamesByName),  # result kind -> destinations that took it when it was DONE
     sa.UniqueConstraint("fingerprint", "model", "model_version", "configuration"),
     sa.Index("ix_jobs_state_priority_due_at", "state", "priority", "due_at"),

@@ -13,7 +13,16 @@ from storage.database import Database, open_database, upgrade
 from storage.instances import InstanceStore
 from storage.overview import Overview
 from storage.queue import Queue
-from storage.records import Delivery, Instance, JobRequest, Priority, Result, Vector, Verdict
+from storage.records import (
+    Delivery,
+    Effort,
+    Instance,
+    JobRequest,
+    Priority,
+    Result,
+    Vector,
+    Verdict,
+)
 
 KINDS = {"SEG": "segmentation", "SR": "measurement_report"}
 
@@ -69,6 +78,7 @@ class Outbox:
             destinations=dict.fromkeys(KINDS.values(), tuple(destinations)),
             vectors=vectors,
             now=now,
+            effort=Effort(device="cpu", arithmetic="float32", peak_bytes=10**9, seconds=6.5),
         )
         return [each.sop_instance_uid for each in kept]
 

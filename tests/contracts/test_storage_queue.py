@@ -13,7 +13,16 @@ import pytest
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.queue import Queue
-from storage.records import DeliveryState, Job, JobState, Priority, SeriesState, Vector, Verdict
+from storage.records import (
+    DeliveryState,
+    Effort,
+    Job,
+    JobState,
+    Priority,
+    SeriesState,
+    Vector,
+    Verdict,
+)
 from storage.vectors import Vectors
 from tests.records import (
     START,
@@ -93,6 +102,25 @@ def test_complete_is_done_with_results_deliveries_and_vectors(
     stored, matrix = Vectors(database).matrix("histogram", "1")
     assert matrix.tolist() == [[1.0, 1.0]]
     assert (stored[0].series_instance_uid, stored[0].modality) == ("1.2.1", "CT")
+
+
+def test_what_a_model_took_is_with_its_outcome_and_counted(
+    catalog: Catalog, queue: Queue, job: Job
+) -> None:
+    took = Effort(device="cuda:0", arithmetic="bfloat16", peak_bytes=5_000_000_000, seconds=6.25)
+    assert queue.complete(
+        job,
+        verdict=Verdict.MEASURED,
+        reason=None,
+        results=[],
+        destinations=TAKERS,
+        vectors=[],
+        now=after(5),
+        effort=took,
+    )
+    (outcome,) = catalog.overview().studies[0].series[0].outcomes
+    assert outcome.effort == took
+    assert catalog.counts().efforts == {job.request.model: took}
 
 
 def test_a_job_is_completed_once(queue: Queue, job: Job) -> None:

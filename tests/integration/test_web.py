@@ -23,7 +23,7 @@ from service.web.headers import HEADERS
 from service.web.readiness import catalogue, disk
 from service.web.server import listen, serve
 from storage.overview import Counts
-from storage.records import DeliveryState, JobState, SeriesState
+from storage.records import DeliveryState, Effort, JobState, SeriesState
 from tests.outbox import Outbox, copy_of, open_outbox
 
 DOCUMENT = Path(__file__).parents[2] / "deploy" / "docs" / "METRICS.md"
@@ -149,6 +149,8 @@ def test_metrics_are_what_the_catalogue_counts(web: Web) -> None:
     assert samples["hounsfield_jobs", "done"] == 1
     assert samples["hounsfield_jobs", "failed"] == 0
     assert samples["hounsfield_deliveries", "pacs <1>", "due"] == 1
+    assert samples["hounsfield_model_seconds", "lung-ct", "cpu", "float32"] == 6.5
+    assert samples["hounsfield_model_peak_bytes", "lung-ct", "cpu", "float32"] == 10**9
     assert samples["hounsfield_oldest_due_delivery_seconds",] > 0
     assert samples["hounsfield_storage_free_bytes",] == 100 * GIB
 
@@ -171,6 +173,7 @@ def test_every_described_metric_is_exposed() -> None:
         oldest_due_delivery_at=None,
         vectors=0,
         quarantined=0,
+        efforts={"m": Effort(device="cpu", arithmetic="float32", peak_bytes=1, seconds=1.0)},
     )
     now = datetime.now(UTC)
     empty = Reading(counts=counts, free_bytes=0, minimum_free_bytes=0, version="0", now=now)
