@@ -38,7 +38,12 @@ READERS = tuple(f"LoadImage{ending}" for ending in ENDINGS)
 WRITERS = tuple(
     f"{name}{ending}" for name in ("SaveImage", "SaveClassification") for ending in ENDINGS
 )
-NO_LONGER_TAKEN = {"SwinUNETR": ("img_size",)}  # arguments that MONAI has dropped since
+NO_LONGER_TAKEN = {  # arguments that MONAI has dropped since
+    "SwinUNETR": ("img_size",),
+    **dict.fromkeys(
+        ("EnsureChannelFirstd", "Orientationd", "Spacingd"), ("meta_keys", "meta_key_postfix")
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

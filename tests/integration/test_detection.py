@@ -238,6 +238,15 @@ def test_a_transform_that_moves_boxes_elsewhere_is_refused(tmp_path: Path) -> No
         monai_bundle.load({}, bundles.artifact(bundle))
 
 
+def test_arguments_that_monai_no_longer_takes_are_left_out(tmp_path: Path) -> None:
+    def older(tree: dict[str, Any]) -> None:
+        for transform in tree["preprocessing"]["transforms"][1:4]:
+            transform["meta_key_postfix"] = "meta_dict"
+
+    bundle = rewritten(tmp_path / "older", older)
+    assert isinstance(monai_bundle.load({}, bundles.artifact(bundle)), DetectionModel)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     bundle = rewritten(tmp_path / "other", lambda tree: tree["network_def"].update(num_classes=3))
     with pytest.raises(ModelRefused, match="does not fit the network"):
