@@ -149,8 +149,8 @@ def test_metrics_are_what_the_catalogue_counts(web: Web) -> None:
     assert samples["hounsfield_jobs", "done"] == 1
     assert samples["hounsfield_jobs", "failed"] == 0
     assert samples["hounsfield_deliveries", "pacs <1>", "due"] == 1
-    assert samples["hounsfield_model_seconds", "lung-ct", "cpu", "float32"] == 6.5
-    assert samples["hounsfield_model_peak_bytes", "lung-ct", "cpu", "float32"] == 10**9
+    assert samples["hounsfield_model_seconds", "float32", "cpu", "lung-ct"] == 6.5
+    assert samples["hounsfield_model_peak_bytes", "float32", "cpu", "lung-ct"] == 10**9
     assert samples["hounsfield_oldest_due_delivery_seconds",] > 0
     assert samples["hounsfield_storage_free_bytes",] == 100 * GIB
 
