@@ -6,15 +6,32 @@ must have the types that those declare.
 
 import dataclasses
 import io
+import math
 import pickle
+import re
 import types
 from collections.abc import Mapping
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from service import tasks
-from service.tasks import Analysed, Answer, Failed, Ready, Unreadable
+from service.tasks import (
+    Analysed,
+    Answer,
+    Failed,
+    FeatureVector,
+    Ready,
+    ResultObject,
+    Unreadable,
+)
+from storage.records import Verdict
 
 LARGEST = 8 << 30  # bytes of one message
+MOST_PARTS = 10_000  # of one kind in a message
+LONGEST = 2_000  # characters of a reason
+MOST_BYTES = 1 << 62
+FLOAT = 4  # bytes of a number of a feature vector
+UID = re.compile(r"[0-9.]{1,64}")
+SHORT = re.compile(r"[ -~]{1,64}")
 MESSAGES = (Analysed, Unreadable, Failed, Ready)
 ALLOWED: Mapping[str, Any] = {
     name: found
@@ -37,7 +54,50 @@ def read(message: bytes) -> Answer | Ready:
         raise NoAnswerError(type(error).__name__) from error
     if not isinstance(found, MESSAGES) or not is_sound(found, type(found)):
         raise NoAnswerError(type(found).__name__)
-    return found
+    if isinstance(found, Analysed) and not _is_possible(found):
+        raise NoAnswerError("values that no analysis has")
+    return _told(found)
+
+
+def _is_possible(answer: Analysed) -> bool:
+    """Whether the values can be recorded: identifiers, numbers and names within their bounds."""
+    seconds = dataclasses.astuple(answer.durations)
+    computed = answer.computed
+    made = [(one.kind, *_identifiers(one)) for one in answer.objects]
+    return (
+        answer.verdict in set(Verdict)
+        and all(SHORT.fullmatch(kind) and all(map(UID.fullmatch, uids)) for kind, *uids in made)
+        and all(one is None or 0 <= one < math.inf for one in seconds)
+        and 0 <= (computed.peak_bytes or 0) < MOST_BYTES
+        and all(
+            one is None or SHORT.fullmatch(one) for one in (computed.device, computed.arithmetic)
+        )
+        and all(map(_is_vector, answer.vectors))
+    )
+
+
+def _identifiers(made: ResultObject) -> tuple[str, str, str]:
+    return made.sop_class_uid, made.sop_instance_uid, made.series_instance_uid
+
+
+def _is_vector(vector: FeatureVector) -> bool:
+    named = SHORT.fullmatch(vector.kind) and SHORT.fullmatch(vector.version)
+    return bool(named) and len(vector.data) == FLOAT * vector.dimensions > 0
+
+
+def _told(found: Answer | Ready) -> Answer | Ready:
+    """The same, its words fit for a log, a terminal and a database."""
+    if isinstance(found, Ready):
+        listed = {name: _words(reason) for name, reason in found.unavailable.items()}
+        return dataclasses.replace(found, unavailable=listed)
+    if found.reason is None:
+        return found
+    return dataclasses.replace(found, reason=_words(found.reason))
+
+
+def _words(text: str) -> str:
+    cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return "".join(one if one.isprintable() else " " for one in cut)
 
 
 class _Reader(pickle.Unpickler):
@@ -56,10 +116,16 @@ def is_sound(value: object, declared: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(is_sound(value, one) for one in inside)
     if origin is tuple:
-        return isinstance(value, tuple) and all(is_sound(one, inside[0]) for one in value)
+        return (
+            isinstance(value, tuple)
+            and len(value) <= MOST_PARTS
+            and all(is_sound(one, inside[0]) for one in value)
+        )
     if origin is not None:
-        return isinstance(value, dict) and all(
-            is_sound(key, inside[0]) and is_sound(one, inside[1]) for key, one in value.items()
+        return (
+            isinstance(value, dict)
+            and len(value) <= MOST_PARTS
+            and all(is_sound(k, inside[0]) and is_sound(one, inside[1]) for k, one in value.items())
         )
     if dataclasses.is_dataclass(declared):
         hints = get_type_hints(declared)

@@ -102,12 +102,18 @@ def _differing(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
     """The files that are not the same in both, by name; "" when all are."""
     names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    return ", ".join(map(visible, names[:MOST_NAMED])) + more
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: what would move, colour or hide something is written out."""
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def appearance(path: Path, approval: Path | None = None) -> tuple[object, ...]:
     """How a model's files and its approval look unread: while it stays the same, they are."""
-    files = tuple(sorted(path.rglob("*"))) if path.is_dir() else (path,)
+    inside = sidecar.inside(path) if path.is_dir() else ()
+    files = tuple(sorted(path / name for name, _ in inside)) or (path,)
     watched = files if approval is None else (*files, approval)
     return tuple((str(one), _look(one)) for one in watched)
 

@@ -3,6 +3,7 @@
 A sidecar that is there keeps what a person wrote; only the digests of the files are renewed.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from service.validation import Place
 PRIVATE_SCHEME = "99LOCAL"
 """Coding scheme of labels that have no code yet (PS3.16 section 8.2)."""
 
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What a description with values of other types than it should have ends in."""
 HEADER = """\
 What the node is told about {name}; a person edits this, the node obeys it.
 Written by: hounsfield models CONFIG --add {name}
@@ -32,6 +35,7 @@ def add(path: Path) -> int:
     if not path.exists():
         raise Place(file=path).error("does not exist", allowed="a model's folder or file")
     file = sidecar.path_of(path)
+    _refuse_links(path, file)
     if file.exists():
         document = tomlkit.parse(file.read_text(encoding="utf-8"))
         document["files"] = sidecar.digests(path)
@@ -41,10 +45,26 @@ def add(path: Path) -> int:
         document = drafted(path, proposed)
         print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}")
     checked = sidecar.parse(document.unwrap(), Place(file=file))
-    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    with open(file, "w", encoding="utf-8", opener=_here) as opened:
+        opened.write(tomlkit.dumps(document))
     for name in _uncoded(checked.plain):
         print(f"warning: {name!r} has no code yet ({PRIVATE_SCHEME}): give it one")
     return SUCCESS
+
+
+def _refuse_links(path: Path, file: Path) -> None:
+    """The model was made elsewhere: nothing outside its folder is read or written for it."""
+    if file.is_symlink():
+        raise Place(file=file).error("is a link", allowed="a file, or none yet")
+    strange = sidecar.foreign(path)
+    if strange:
+        what = f"{strange[0]!r} is a link out of the model's folder, or too deep in it"
+        raise Place(file=path).error(what, allowed="files inside; copy them")
+
+
+def _here(name: str, flags: int) -> int:
+    """Opens a file, and no link to one."""
+    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
 
 def proposal(path: Path) -> tuple[str, Mapping[str, Any]]:
@@ -56,6 +76,9 @@ def proposal(path: Path) -> tuple[str, Mapping[str, Any]]:
             proposed = module.propose(path)
         except ModelRefused as reason:
             raise Place(file=path).error(str(reason), allowed="a model that runs here") from reason
+        except UNREADABLE as error:
+            wrong = f"does not describe itself as a {kind} does: {type(error).__name__}"
+            raise Place(file=path).error(wrong, allowed="a model that runs here") from error
         if proposed is not None:
             return kind, proposed
     raise Place(file=path).error("is no model that is known here", allowed=", ".join(choices))

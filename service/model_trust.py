@@ -30,10 +30,11 @@ def trust(configuration: Configuration, name: str, *, yes: bool) -> int:
     differing = sidecar.changed(artifact.path, artifact.sidecar)
     if differing:
         raise CommandError(
-            f"{name}: {', '.join(differing)} changed since it was added; "
+            f"{name}: {approvals.visible(', '.join(differing))} changed since it was added; "
             f"first: hounsfield models CONFIG --add {artifact.path}"
         )
-    print("\n".join(_words(model, artifact)))
+    print("\n".join(map(approvals.visible, _words(model, artifact))))
+    print(NOTE)
     if not yes and not _confirmed():
         print("not approved")
         return FAILURE
@@ -70,7 +71,6 @@ def _words(model: Model, artifact: Artifact) -> Iterator[str]:
     lacking = sandbox.lacking()
     if lacking is not None:
         yield f"  will not run trusted on this machine: nothing would keep it from {lacking}"
-    yield NOTE
 
 
 def _place(artifact: Artifact, name: str) -> Path:

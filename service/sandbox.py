@@ -16,6 +16,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from service import landlock, seccomp
@@ -88,6 +89,7 @@ def confine(bounds: Bounds) -> str | None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_FSIZE, LARGEST_FILE)
     _lower(resource.RLIMIT_NPROC, MOST_THREADS)
+    _leave_tracker()
     rules = tuple(_rules(bounds))
     if hasattr(ctypes.CDLL(None), "capset"):
         _drop_capabilities()
@@ -96,6 +98,15 @@ def confine(bounds: Bounds) -> str | None:
     if landlock.version():
         landlock.restrict(rules)
     return wanting
+
+
+def _leave_tracker() -> None:
+    """The tracker of multiprocessing removes shared memory of any name for whoever writes to it."""
+    descriptor = getattr(resource_tracker, "_resource_tracker")._fd  # noqa: B009, SLF001
+    if descriptor is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def _lower(limit: int, value: int) -> None:

@@ -18,7 +18,10 @@ KILL, ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # SECCOMP_RET_*
 LOAD, JEQ, JGE, JSET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF, words, against a constant
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 CLONE_THREAD = 0x00010000
-TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: types into the terminal of another
+TO_OTHERS = (0x5412, 0x541C, 0x8901, 0x8902)
+"""Requests of ioctl: TIOCSTI and TIOCLINUX type into another's terminal; FIOSETOWN, SIOCSPGRP."""
+SIGNALLING = (8, 10, 15, 1024)
+"""Commands of fcntl: with F_SETOWN, F_SETSIG, F_SETOWN_EX the kernel signals others; F_SETLEASE."""
 
 # name: (x86_64, aarch64), None where an architecture has no such call
 NETWORK = {
@@ -67,7 +70,7 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     **NETWORK, **PROGRAMS, **OTHER_PROCESSES, **FILES, **MACHINE,
 }  # fmt: skip
 CLONE, CLONE3, KILL_CALL, TGKILL = (56, 220), (435, 435), (62, 129), (234, 131)
-IOCTL, PRLIMIT = (16, 29), (302, 261)
+IOCTL, PRLIMIT, FCNTL = (16, 29), (302, 261), (72, 25)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 X32 = 0x40000000  # calls of the x32 ABI have this bit
 
@@ -117,7 +120,8 @@ def _program(process_id: int) -> Iterator[Instruction]:
     for call in (KILL_CALL, TGKILL):
         yield from _when((JEQ, call[column]), _unless(0, (JEQ, process_id)))
     yield from _when((JEQ, PRLIMIT[column]), _unless(0, (JEQ, 0), (JEQ, process_id)))
-    yield from _when((JEQ, IOCTL[column]), _if(1, *((JEQ, one) for one in TERMINAL_INPUT)))
+    yield from _when((JEQ, IOCTL[column]), _if(1, *((JEQ, one) for one in TO_OTHERS)))
+    yield from _when((JEQ, FCNTL[column]), _if(1, *((JEQ, one) for one in SIGNALLING)))
     for numbers in REFUSED.values():
         number = numbers[column]
         if number is not None:

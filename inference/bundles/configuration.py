@@ -10,7 +10,7 @@ specification).
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,9 @@ from inference.errors import ModelRefused
 
 Tree = dict[str, Any]
 
+LARGEST = 16 << 20  # bytes of a configuration
+MOST_ITEMS = 100_000
+DEEPEST = 100
 NAMES = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 METADATA = "configs/metadata.json"
 TARGET, DISABLED, IMPORTS, DEVICE = "_target_", "_disabled_", "imports", "device"
@@ -63,13 +66,30 @@ class Parts:
 
 def parse(name: str, content: bytes) -> Tree:
     """The tree in a configuration file; raises ModelRefused when there is none."""
+    if len(content) > LARGEST:
+        raise ModelRefused(f"{name} is larger than {LARGEST >> 20} MiB")
     try:
         tree = json.loads(content) if name.endswith(".json") else yaml.safe_load(content)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ModelRefused(f"{name} is not readable: {type(error).__name__}") from error
     if not isinstance(tree, dict):
         raise ModelRefused(f"{name} is no table")
+    _refuse_excess(name, tree)
     return tree
+
+
+def _refuse_excess(name: str, tree: Tree) -> None:
+    """A few lines of YAML may stand for any number of items, or contain themselves."""
+    waiting: list[tuple[Any, int]] = [(tree, 0)]
+    seen = 0
+    while waiting:
+        item, depth = waiting.pop()
+        inside = item.values() if isinstance(item, Mapping) else item
+        if isinstance(inside, list | tuple | set | ValuesView):
+            seen += len(inside)
+            if seen > MOST_ITEMS or depth > DEEPEST:
+                raise ModelRefused(f"{name} has too many items, or too deep ones")
+            waiting.extend((one, depth + 1) for one in inside)
 
 
 def parts(tree: Mapping[str, Any]) -> Parts:

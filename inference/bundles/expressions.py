@@ -12,6 +12,7 @@ REFERENCES = "__local_refs"
 """What MONAI's resolver calls the values of `@` references in the text that it evaluates."""
 LONGEST = 10_000  # characters
 LARGEST_POWER = 16
+MOST_ARGUMENTS = 1_000
 
 NODES = (
     ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Slice, ast.Starred,
@@ -84,6 +85,7 @@ class _Reader:
         self._names = names
         self._references = references
         self._local = frozenset(_binds(tree))
+        self._called = {id(one.func) for one in ast.walk(tree) if isinstance(one, ast.Call)}
 
     def faults(self, node: ast.AST) -> Iterator[str]:
         """What is wrong below a node, in words."""
@@ -92,7 +94,7 @@ class _Reader:
             return
         match node:
             case ast.Name():
-                yield from self._name(node.id)
+                yield from self._name(node)
             case ast.Attribute():
                 yield from self._attribute(node)
             case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str() as to)) if (
@@ -103,6 +105,9 @@ class _Reader:
                 yield from self._binding(node.arg)
             case ast.keyword():
                 yield from self._keyword(node)
+            case ast.Call():
+                yield from self._call(node)
+                yield from self._below(node)
             case ast.BinOp(op=ast.Pow()):
                 yield from _power(node)
                 yield from self._below(node)
@@ -113,11 +118,12 @@ class _Reader:
         for child in ast.iter_child_nodes(node):
             yield from self.faults(child)
 
-    def _name(self, name: str) -> Iterator[str]:
+    def _name(self, node: ast.Name) -> Iterator[str]:
+        name = node.id
         if name in self._local:
             yield from self._binding(name)
         elif name in self._names:
-            yield from self._path(self._names[name], name)
+            yield from self._path(self._names[name], node)
         elif name not in vocabulary.BUILTINS:
             yield f"uses {name!r}, which is not in the vocabulary of the strict policy"
 
@@ -128,7 +134,7 @@ class _Reader:
     def _attribute(self, node: ast.Attribute) -> Iterator[str]:
         path = self._dotted(node)
         if path is not None:
-            yield from self._path(path, ast.unparse(node))
+            yield from self._path(path, node)
         elif node.attr.startswith("_"):
             yield f"reaches for the private {node.attr!r}"
         elif node.attr not in vocabulary.ATTRIBUTES:
@@ -136,12 +142,28 @@ class _Reader:
         else:
             yield from self.faults(node.value)
 
-    def _path(self, path: str, text: str) -> Iterator[str]:
+    def _path(self, path: str, node: ast.expr) -> Iterator[str]:
         reason = vocabulary.refused_path(path)
+        if reason is None and id(node) not in self._called and vocabulary.switches(path):
+            reason = "may only be called"
         if reason is not None:
-            yield f"uses {text!r}, which {reason}"
+            yield f"uses {ast.unparse(node)!r}, which {reason}"
 
-    def _dotted(self, node: ast.Attribute) -> str | None:
+    def _call(self, node: ast.Call) -> Iterator[str]:
+        """What is wrong with the arguments of something of the vocabulary."""
+        path = self._dotted(node.func)
+        if path is None or vocabulary.refused_path(path) is not None:
+            return
+        named = {one.arg for one in node.keywords}
+        starred = any(isinstance(one, ast.Starred) for one in node.args)
+        positions = MOST_ARGUMENTS if starred else len(node.args)
+        reason = vocabulary.refused_absence(path, named, positions)
+        if reason is None and None in named and vocabulary.switches(path):
+            reason = "gives arguments by a dictionary"
+        if reason is not None:
+            yield f"calls {ast.unparse(node.func)!r}: {reason}"
+
+    def _dotted(self, node: ast.expr) -> str | None:
         """The path that begins at the name of a module, None for an attribute of a value."""
         parts: list[str] = []
         below: ast.expr = node

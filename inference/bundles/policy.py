@@ -177,6 +177,8 @@ class _Reader:
             reason = vocabulary.refused_path(path)
             if reason is not None:
                 yield f"builds {shown(path)}, which {reason}"
+            elif (left_out := vocabulary.refused_absence(path, content, 0)) is not None:
+                yield left_out
         arguments = (vocabulary.refused_argument(name, one) for name, one in content.items())
         yield from (reason for reason in arguments if reason is not None)
 
@@ -202,5 +204,6 @@ class _Anything(dict[str, object]):
 
 def shown(value: object) -> str:
     """A value of a configuration for a message, on one line and not long."""
-    text = " ".join(str(value).split())
+    text = "".join(one if one.isprintable() else " " for one in str(value)[:1000])
+    text = " ".join(text.split())
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -16,6 +16,7 @@ from inference.bundles.configuration import METADATA, TARGET, Parts, Tree, class
 from inference.errors import ModelRefused
 
 LONG = 64  # characters of a value of VR LO
+LICENCE_READ = 4_096  # characters
 CLASSIFIERS = re.compile(
     r"^(SE)?(DenseNet|SENet|SEResN|ResNe|resnet|EfficientNet|TorchVisionFC|Classifier|ViT$|VGG)"
 )
@@ -47,10 +48,16 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     name = next((name for name in configuration.NAMES if (path / name).is_file()), None)
     if name is None:
         return None
-    tree = configuration.parse(name, (path / name).read_bytes())
+    tree = configuration.parse(name, _read(path / name))
     metadata = path / METADATA
-    stated = configuration.parse(METADATA, metadata.read_bytes()) if metadata.is_file() else {}
+    stated = configuration.parse(METADATA, _read(metadata)) if metadata.is_file() else {}
     return _Bundle(path, tree, stated).tables()
+
+
+def _read(file: Path) -> bytes:
+    """What may be read of a file that somebody else wrote: one byte more than is taken."""
+    with file.open("rb") as opened:
+        return opened.read(configuration.LARGEST + 1)
 
 
 class _Bundle:
@@ -262,7 +269,8 @@ class _Bundle:
     def _licence(self) -> str:
         for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "license.txt", "docs/license.txt"):
             if (self._path / name).is_file():
-                text = " ".join((self._path / name).read_text(errors="replace").split())
+                with (self._path / name).open(errors="replace") as opened:
+                    text = " ".join(opened.read(LICENCE_READ).split())
                 known = (short for words, short in LICENCES.items() if words in text[:300].lower())
                 return next(known, text[:LONG]) or "unknown"
         stated = self._stated.get("license") or self._stated.get("copyright") or "unknown"

@@ -8,11 +8,12 @@ network, compiles code or names other code by a string is not in the vocabulary.
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import Enum
 from types import ModuleType
 
 from monai.transforms.transform import Transform
+from torch.nn import Module
 
 
 def _words(text: str) -> frozenset[str]:
@@ -172,6 +173,8 @@ def _allowed(found: object) -> bool:
         return False
     if DENIED.fullmatch(found.__name__) or name != found.__name__:
         return False
+    if module.startswith("torch."):
+        return inspect.isclass(found) and issubclass(found, Module)  # no hooks for all modules
     return not module.startswith("monai.transforms") or _is_transform(found)
 
 
@@ -189,6 +192,32 @@ def refused_argument(name: object, value: object) -> str | None:
     if name not in NEEDS or value in (None, False, "$None", "$False"):
         return None
     return f"{name} {NEEDS[str(name)]}"
+
+
+def switches(path: str) -> dict[str, tuple[int, bool]]:
+    """Arguments of `NEEDS` that an allowed path takes: position, and if on when left out."""
+    if not path.startswith("monai."):
+        return {}
+    module, rest = _module(path)
+    found = getattr(module, rest[0], None) if len(rest) == 1 else None
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return {}
+    taken = inspect.signature(found).parameters
+    return {
+        name: (at, one.default not in (inspect.Parameter.empty, None, False))
+        for at, (name, one) in enumerate(taken.items())
+        if name in NEEDS
+    }
+
+
+def refused_absence(path: str, given: Container[object], positions: int) -> str | None:
+    """Why a call may not leave arguments out, or give `positions` of them without a name."""
+    for name, (at, on) in switches(path).items():
+        if at < positions:
+            return f"gives {name} without its name"
+        if on and name not in given:
+            return f"{name} is not given as false, and {NEEDS[name]}"
+    return None
 
 
 def aliases(imports: Mapping[str, str]) -> dict[str, str]:

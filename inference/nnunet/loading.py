@@ -99,7 +99,7 @@ def document(content: bytes, name: str) -> dict[str, Any]:
     """A JSON object; raises ModelRefused when it is none."""
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelRefused(f"{name} is not JSON") from error
     if not isinstance(found, dict):
         raise ModelRefused(f"{name} is no JSON object")

@@ -16,6 +16,7 @@ from inference.nnunet.labels import Labels
 from inference.nnunet.loading import document
 from inference.nnunet.plans import Configuration, Plans, Scheme
 
+LARGEST = 64 << 20  # bytes of plans, which list every image that was trained on
 LONGEST_NAME = 64  # characters of a value of VR LO
 TOTALSEGMENTATOR = "totalsegmentator"  # turns every image to RAS before nnU-Net sees it
 
@@ -42,7 +43,11 @@ def propose(path: Path) -> Mapping[str, Any] | None:
 
 
 def _read(path: Path, results: Results, name: str) -> dict[str, Any]:
-    return document((path / results.file(name)).read_bytes(), name)
+    with (path / results.file(name)).open("rb") as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ModelRefused(f"{name} is larger than {LARGEST >> 20} MiB")
+    return document(content, name)
 
 
 def _planned(results: Results, planned: Plans) -> str:

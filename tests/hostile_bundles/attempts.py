@@ -4,6 +4,7 @@ Run in a process of its own, confined or not, with the places that it aims at.
 """
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 
@@ -110,6 +112,23 @@ def kill_parent(aims: Aims) -> None:
     os.kill(aims.parent, signal.SIGKILL)
 
 
+def signal_parent_through_a_pipe(aims: Aims) -> None:
+    reading, _ = os.pipe()
+    fcntl.fcntl(reading, fcntl.F_SETOWN, aims.parent)
+
+
+def hold_an_instance_by_a_lease(aims: Aims) -> None:
+    with aims.readable.open("rb") as opened:
+        fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+
+def command_the_tracker(aims: Aims) -> None:
+    descriptor = getattr(resource_tracker, "_resource_tracker")._fd  # noqa: B009
+    os.write(descriptor, b"PROBE:0:noop\n")
+    if str(Path(f"/proc/self/fd/{descriptor}").readlink()) == os.devnull:
+        raise PermissionError
+
+
 def kill_everybody(aims: Aims) -> None:
     os.kill(-1, 0)
 
@@ -160,6 +179,7 @@ ATTEMPTS: Mapping[str, Callable[[Aims], None]] = {
         datagram, unix_socket, netlink, io_uring, run_program, replace_itself, fork, kill_parent,
         kill_everybody, read_memory_of_parent, read_environment_of_parent, trace_parent,
         limit_parent, find_credentials, mount, new_user_namespace, large_file,
+        signal_parent_through_a_pipe, hold_an_instance_by_a_lease, command_the_tracker,
     )
 }  # fmt: skip
 

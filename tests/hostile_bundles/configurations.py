@@ -53,6 +53,15 @@ EXPRESSIONS = {
     "writing transform": "monai.transforms.SaveImage('{proof}')",
     "arguments by dictionary": "monai.networks.nets.UNet(**@helper)",
     "reference that closes a string": "'@' + open('{proof}', 'w').name + '@'",
+    "hook for every module": "torch.nn.modules.module.register_module_forward_hook(len)",
+    "weights from elsewhere by position": "monai.networks.nets.resnet18(True)",
+    "weights from elsewhere by stars": "monai.networks.nets.resnet18(*[True])",
+    "weights from elsewhere by dictionary":
+        "monai.networks.nets.resnet18(**{{'pretrained': True}})",
+    "weights from elsewhere by map": "list(map(monai.networks.nets.resnet18, [True]))",
+    "weights from elsewhere unless told": "monai.networks.nets.EfficientNetBN('efficientnet-b0')",
+    "weights from elsewhere by another name":
+        "(lambda f: f(True))(monai.networks.nets.resnet18)",
     "large power": "9 ** 9 ** 9",
     "not python": "import",
     "two statements": "import os; os.system('touch {proof}')",
@@ -82,6 +91,12 @@ TARGETS = {
     "merger by name": {"_target_": "PatchInferer", "merger_cls": "os.system"},
     "torchvision by name": {"_target_": "TorchVision", "name": "Lambda"},
     "weights from elsewhere": {"_target_": "DenseNet121", "pretrained": True},
+    "weights from elsewhere unless told": {
+        "_target_": "EfficientNetBN", "model_name": "efficientnet-b0",
+    },
+    "hook for every module": {
+        "_target_": "torch.nn.modules.module.register_module_forward_hook", "hook": "$len",
+    },
     "the whole configuration": {"_target_": "Compose", "transforms": "@"},
 }  # fmt: skip
 IMPORTS = {

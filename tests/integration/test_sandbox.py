@@ -21,7 +21,17 @@ from service.answers import NoAnswerError
 from service.child import Child, ChildEnded
 from service.sandbox import Bounds
 from service.scratch import Scratch
-from service.tasks import Analysed, Durations, Failed, Ready, ResultObject, Setup
+from service.tasks import (
+    Analysed,
+    Computed,
+    Durations,
+    Failed,
+    FeatureVector,
+    Ready,
+    ResultObject,
+    Setup,
+    Unreadable,
+)
 from tests.hostile_bundles import attempts
 from tests.hostile_bundles.attempts import ATTEMPTS, NEEDED, Aims
 
@@ -86,7 +96,8 @@ def test_the_attempts_work_where_nothing_keeps_them(aims: Aims) -> None:
     """Or the test above would prove nothing: those that harm nobody, without a sandbox."""
     for name in ("write", "read_secret", "list_folder", "unix_socket", "netlink", "run_program",
                  "read_environment_of_parent", "limit_parent", "link_secret", "large_file",
-                 "change_mode"):  # fmt: skip
+                 "change_mode", "signal_parent_through_a_pipe",
+                 "hold_an_instance_by_a_lease"):  # fmt: skip
         ATTEMPTS[name](aims)
 
 
@@ -146,6 +157,20 @@ def test_a_folder_says_when_it_holds_too_much() -> None:
         scratch.remove()
 
 
+def test_folders_inside_one_another_are_noticed_and_removed() -> None:
+    scratch = Scratch()
+    here = os.open(scratch.path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert scratch.overflown() == "wrote more than 64 temporary folders inside one another"
+    scratch.remove()
+    assert not scratch.path.exists()
+
+
 class Explodes:
     """Calls something when it is unpickled."""
 
@@ -184,6 +209,55 @@ def test_an_answer_has_the_types_that_it_declares() -> None:
     ):
         with pytest.raises(NoAnswerError):
             answers.read(pickle.dumps(bad))
+
+
+MADE = ResultObject(
+    kind="segmentation", sop_class_uid="1", sop_instance_uid="1.2", series_instance_uid="1.3",
+    data=b"",
+)  # fmt: skip
+VECTOR = FeatureVector(kind="embedding", version="1", dimensions=2, data=bytes(8))
+GOOD = Analysed(
+    verdict="measured", reason=None, objects=(MADE,), vectors=(VECTOR,), durations=Durations()
+)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(GOOD, verdict="believe me"),
+        replace(GOOD, durations=Durations(read=float("nan"))),
+        replace(GOOD, durations=Durations(model=-1.0)),
+        replace(GOOD, durations=Durations(encode=float("inf"))),
+        replace(GOOD, computed=Computed(peak_bytes=10**400)),
+        replace(GOOD, computed=Computed(device="\x1b[2J")),
+        replace(GOOD, objects=(replace(MADE, sop_instance_uid="../../etc/passwd"),)),
+        replace(GOOD, objects=(replace(MADE, series_instance_uid="1" * 65),)),
+        replace(GOOD, objects=(replace(MADE, kind="a\nb"),)),
+        replace(GOOD, objects=(MADE,) * 10_001),
+        replace(GOOD, vectors=(replace(VECTOR, dimensions=3),)),
+        replace(GOOD, vectors=(replace(VECTOR, kind="x" * 65),)),
+        Ready(unavailable={str(at): "" for at in range(10_001)}),
+    ],
+)
+def test_an_answer_that_cannot_be_recorded_is_none(bad: Analysed) -> None:
+    assert answers.read(pickle.dumps(GOOD)) == GOOD
+    with pytest.raises(NoAnswerError):
+        answers.read(pickle.dumps(bad))
+
+
+def test_the_words_of_an_answer_fit_on_a_line() -> None:
+    hostile = "\x1b]0;pwned\x07\r\n\x00" + "x" * (1 << 20)
+    for message in (
+        Failed(reason=hostile),
+        Unreadable(reason=hostile),
+        replace(GOOD, reason=hostile),
+        Ready(unavailable={"mine": hostile}),
+    ):
+        found = answers.read(pickle.dumps(message))
+        words = found.unavailable["mine"] if isinstance(found, Ready) else found.reason
+        assert words is not None
+        assert words.isprintable()
+        assert len(words) == answers.LONGEST
 
 
 SETUP = Setup(

@@ -25,6 +25,8 @@ USEFUL = (
     "monai.networks.nets.resnet.resnet50(spatial_dims=3, n_input_channels=1)",
     "monai.networks.nets.resnet.ResNet(block=monai.networks.nets.resnet.ResNetBottleneck)",
     "monai.apps.detection.networks.retinanet_network.resnet_fpn_feature_extractor(@helper, 3)",
+    "monai.networks.nets.resnet18(spatial_dims=3, pretrained=False)",
+    "monai.networks.nets.EfficientNetBN('efficientnet-b0', pretrained=False)",
     "monai.utils.CommonKeys.IMAGE",
     "@network_def.set_box_selector_parameters(score_thresh=0.02, nms_thresh=0.22)",
     "len(@helper)",

@@ -1,0 +1,168 @@
+"""A folder that somebody else made is described without running, following or swallowing it.
+
+Not covered: folders that change while they are added; folders with so many or such large files that
+reading them once takes long.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference.models import monai_bundle
+from service import approvals, config, model_add, model_trust, sidecar
+from service.validation import ConfigurationError
+from tests.hostile_bundles import configurations
+
+BOMB = "".join(f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 9)}]\n" for at in range(1, 12))
+PARTS = "\n".join(
+    f"{name}: {{_target_: Compose}}"
+    for name in ("network_def", "preprocessing", "inferer", "postprocessing")
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle that can be added."""
+    made = tmp_path / "made"
+    (made / "configs").mkdir(parents=True)
+    (made / "models").mkdir()
+    (made / "models/model.pt").write_bytes(b"weights")
+    (made / "configs/inference.json").write_text(json.dumps(configurations.clean()))
+    return made
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "extra.bin", "configs/metadata.json", "docs"])
+def test_a_link_out_of_the_folder_is_refused_and_not_read(
+    bundle: Path, tmp_path: Path, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    secret = outside / "license.txt"
+    secret.write_text("root:$6$secret")
+    (bundle / name).symlink_to(outside if name == "docs" else secret)
+    with pytest.raises(ConfigurationError, match="link out of the model's folder"):
+        model_add.add(bundle)
+    assert not sidecar.path_of(bundle).exists()
+
+
+def test_a_link_inside_the_folder_is_a_file(bundle: Path) -> None:
+    (bundle / "models/model_final.pth").symlink_to("model.pt")
+    assert model_add.add(bundle) == 0
+    assert "models/model_final.pth" in sidecar.read(bundle).files
+
+
+def test_a_file_that_became_a_link_out_of_the_folder_stops_the_model(
+    bundle: Path, tmp_path: Path
+) -> None:
+    assert model_add.add(bundle) == 0
+    pinned = sidecar.read(bundle).files
+    weights = bundle / "models/model.pt"
+    weights.replace(tmp_path / "model.pt")
+    weights.symlink_to(tmp_path / "model.pt")
+    reason = approvals.stopped(bundle, pinned, trusted=False, approval=None)
+    assert reason is not None
+    assert reason.startswith("models/model.pt changed")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_sidecar_that_is_a_link_is_not_written_through(
+    bundle: Path, tmp_path: Path, *, there: bool
+) -> None:
+    target = tmp_path / "profile.sh"
+    if there:
+        target.write_text("untouched")
+    sidecar.path_of(bundle).symlink_to(target)
+    with pytest.raises(ConfigurationError, match="is a link"):
+        model_add.add(bundle)
+    assert target.exists() == there
+    assert not there or target.read_text() == "untouched"
+
+
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(bundle: Path) -> None:
+    os.mkfifo(bundle / "LICENSE")
+    assert model_add.add(bundle) == 0
+    assert "LICENSE" not in sidecar.read(bundle).files
+
+
+def test_folders_too_deep_are_refused(bundle: Path) -> None:
+    here = os.open(bundle, os.O_RDONLY)
+    try:
+        for _ in range(1200):
+            os.mkdir("d", dir_fd=here)
+            inner = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = inner
+    finally:
+        os.close(here)
+    with pytest.raises(ConfigurationError, match="too deep"):
+        model_add.add(bundle)
+    assert approvals.appearance(bundle)
+    flatten(bundle)
+
+
+def flatten(folder: Path) -> None:
+    """Lift what is deep, so that the fixture's folder can be removed."""
+    while (folder / "d" / "d").exists():
+        (folder / "d").rename(folder / "old")
+        (folder / "old" / "d").rename(folder / "d")
+        (folder / "old").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("inference.json", "[" * 200_000),
+        ("inference.json", '{"a": ' + "[" * 500 + "]" * 500 + "}"),
+        ("inference.yaml", f"a0: &a0 [x]\n{BOMB}{PARTS}"),
+        ("inference.yaml", f"a0: &a0 [x]\nb: !!pairs [x: *a0]\n{BOMB}{PARTS}"),
+        ("inference.yaml", f"a: &a [*a]\n{PARTS}"),
+        ("inference.yaml", "[" * 5_000),
+        ("metadata.json", "[" * 200_000),
+        ("metadata.json", '{"network_data_format": []}'),
+        ("metadata.json", '{"network_data_format": {"outputs": {"pred": {"channel_def": 5}}}}'),
+        ("metadata.json", " " * (17 << 20)),
+    ],
+)
+def test_a_description_that_is_none_is_one_line(bundle: Path, name: str, text: str) -> None:
+    if name.endswith(".yaml"):
+        (bundle / "configs/inference.json").unlink()
+    (bundle / "configs" / name).write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        model_add.add(bundle)
+    assert "\n" not in str(refused.value)
+
+
+def test_of_a_huge_licence_only_the_beginning_is_read(bundle: Path) -> None:
+    with (bundle / "LICENSE").open("wb") as file:
+        file.write(b"MIT License ")
+        file.truncate(1 << 30)
+    described: Any = monai_bundle.propose(bundle)
+    assert described["licence"] == "MIT"
+
+
+def test_names_cannot_hide_what_an_administrator_is_shown(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hiding = "x\x1b[2K\r\x1b]0;safe\x07"
+    (bundle / f"{hiding}.py").write_text("")
+    metadata = {"description": "Good.\n  nothing beyond the strict policy\x1b[8m"}
+    (bundle / "configs/metadata.json").write_text(json.dumps(metadata))
+    assert model_add.add(bundle) == 0
+    file = tmp_path / "hounsfield.toml"
+    file.write_text(
+        f'[storage]\ndirectory = "{tmp_path}"\n'
+        '[[models]]\nname = "made"\nkind = "monai_bundle"\npath = "made"\n'
+    )
+    capsys.readouterr()
+    assert model_trust.trust(config.load(file), "made", yes=True) == 0
+    shown = capsys.readouterr().out
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    assert "x\\u001b[2K" in shown
+    assert "\n  nothing beyond" not in shown
+    (bundle / f"{hiding}.py").unlink()
+    state = approvals.stopped(bundle, sidecar.read(bundle).files, trusted=False, approval=None)
+    assert state is not None
+    assert state.isprintable()
