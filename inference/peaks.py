@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDING = 1e-3  # of a map that was resampled or summed in float32
+
 
 def peak(values: NDArray[np.float64]) -> tuple[tuple[float, ...], float]:
     """Where the maximum lies, to a part of a voxel, and its value; the first of equal ones.
@@ -16,6 +18,11 @@ def peak(values: NDArray[np.float64]) -> tuple[tuple[float, ...], float]:
         for axis, at in enumerate(index)
     )
     return place, float(values[index])
+
+
+def probability(height: float) -> float | None:
+    """How high a top is, where that can be a probability; of other heat maps none is stated."""
+    return min(height, 1.0) if 0.0 <= height <= 1.0 + ROUNDING else None
 
 
 def _top(line: NDArray[np.float64], at: int) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 from torch import Tensor
 
 from inference import peaks as tops
@@ -14,7 +13,7 @@ from inference.description import Description, Label
 def peaks(
     channels: Tensor, description: Description, output: Output
 ) -> Iterator[tuple[Label, tuple[float, ...], float]]:
-    """Each label, the index of its maximum in the network's grid, and how high that is (0 to 1).
+    """Each label, the index of its maximum in the network's grid, and how high that is.
 
     `channels`: (channel, *space).
     """
@@ -22,4 +21,4 @@ def peaks(
     for label in description.labels:
         values = channel(heat, label).double().cpu().numpy()
         place, height = tops.peak(values)
-        yield label, place, float(np.clip(height, 0.0, 1.0))
+        yield label, place, height

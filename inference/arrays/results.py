@@ -6,7 +6,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import measurement
+from inference import measurement, peaks
 from inference.description import Description, Label
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, Keypoint, PlanarImage, Segment, Verdict
@@ -55,17 +55,17 @@ def pointed(
     description: Description,
     points: Iterable[tuple[Label, Index, float]],
 ) -> Findings:
-    """Points of the image's grid with their probabilities; those below the threshold are none."""
+    """Tops of heat maps in the image's grid, and how high; those below the threshold are none."""
     keypoints, absent = [], []
-    for label, index, probability in points:
-        if label.threshold is not None and probability < label.threshold:
+    for label, index, height in points:
+        if label.threshold is not None and height < label.threshold:
             absent.append(label.definition.label)
             continue
         keypoints.append(
             Keypoint(
                 definition=label.definition,
                 position=located(image, index),
-                probability=probability,
+                probability=peaks.probability(height),
             )
         )
     return Findings(

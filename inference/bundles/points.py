@@ -65,10 +65,14 @@ def of_heat_maps(
     found = []
     for label in description.labels:
         place, height = peaks.peak(_of(label, values).astype(np.float64))
-        found.append((label, place, float(np.clip(height, 0.0, 1.0))))
+        found.append((label, place, height))
     certain = [one for one in found if one[0].threshold is None or one[2] >= one[0].threshold]
     points = [
-        Keypoint(definition=label.definition, position=at(place, affine, image), probability=height)
+        Keypoint(
+            definition=label.definition,
+            position=at(place, affine, image),
+            probability=peaks.probability(height),
+        )
         for label, place, height in certain
     ]
     absent = [one[0].definition.label for one in found if one not in certain]

@@ -36,6 +36,11 @@ PICTURE_SPACING = (999.0, 1.0, 1.0)  # nnU-Net's, of a picture without one
 SLICE_BY_PIXEL = 999.0  # likewise, of a single slice by its larger pixel spacing
 COLOURS = 3
 NAMED = 5  # structures in a sentence
+USUAL = "HPL"  # where slices, rows and columns of axial images of a supine patient lead
+AS_IT_COMES = (
+    "The slices are not axial ones of a supine patient and were given to the network as they lie: "
+    "if it learnt others, structures may be missed or have their sides exchanged."
+)
 
 Labelled = NDArray[np.int16]
 
@@ -90,7 +95,11 @@ class NnUnet:
             verdict=Verdict.MEASURED,
             segments=segments,
             measurements=tuple(volumes),
-            limitations=(*self.description.limits, *_cut(segments, image)),
+            limitations=(
+                *self.description.limits,
+                *_unusual(image, self.orientation),
+                *_cut(segments, image),
+            ),
         )
 
     def labelled(self, image: Image | PlanarImage) -> Labelled:
@@ -119,6 +128,14 @@ class NnUnet:
                 mask = labelled == label.value
             if mask.any():
                 yield Segment(definition=label.definition, mask=_placed(mask, image))
+
+
+def _unusual(image: Image | PlanarImage, orientation: str | None) -> tuple[str, ...]:
+    """A sentence when the network is given arrays that few training images are like."""
+    if isinstance(image, PlanarImage) or orientation is not None:
+        return ()
+    found = "".join(one.value for one in image.volume.get_closest_patient_orientation())
+    return () if found == USUAL else (AS_IT_COMES,)
 
 
 def _cut(segments: Sequence[Segment], image: Image | PlanarImage) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inference import phantom
+from inference import phantom, regions
 from inference.arrays.options import DEFAULTS, Locate
 from inference.arrays.rules import RULES
 from inference.errors import ModelError, ModelRefused
@@ -125,8 +125,8 @@ def test_whatever_the_orientation_the_mask_is_on_the_grid(orientation: str, tmp_
     seen = oblique()
     found = ask(Bright(), tmp_path, seen, label(1, "Bright"), input={"orientation": orientation})
     (segment,) = found.segments
-    assert np.array_equal(segment.mask.array, seen.volume.array > BRIGHT)
-    assert segment.mask.geometry_equal(seen.volume)
+    mask = regions.on_grid(segment.mask, seen.volume).whole()
+    assert np.array_equal(mask, seen.volume.array > BRIGHT)
     (volume,) = found.measurements
     expected = int((seen.volume.array > BRIGHT).sum()) * seen.volume.voxel_volume / 1000
     assert volume.value == pytest.approx(expected)
@@ -270,10 +270,11 @@ def test_a_coarse_network_says_where_to_look(tmp_path: Path) -> None:
         },
     )
     affine = np.eye(4)[[2, 1, 0, 3]]  # axial: slices along z
-    (segment,) = torchscript.load({}, made).predict(image(array, affine)).segments
+    seen = image(array, affine)
+    (segment,) = torchscript.load({}, made).predict(seen).segments
     expected = np.zeros(array.shape, bool)
     expected[4:11, 6:34, 14:56] = True
-    assert np.array_equal(segment.mask.array, expected)
+    assert np.array_equal(regions.on_grid(segment.mask, seen.volume).whole(), expected)
     empty = image(array * 0, affine)
     refused = torchscript.load({}, made).predict(empty)
     assert refused.verdict is Verdict.NOT_ANALYSED
@@ -310,6 +311,16 @@ def seen_alone(seen: Image, marker: np.ndarray) -> Image:
     squared = ((places - marker) ** 2).sum(-1)
     heat = phantom.MARKER_HU * np.exp(-squared / (2 * phantom.MARKER_WIDTH_MM**2))
     return image(np.rint(heat).astype(np.int16), affine)
+
+
+@pytest.mark.parametrize(("height", "stated"), [(37.0, None), (0.25, 0.25), (-2.0, None)])
+def test_a_height_that_is_no_probability_is_not_called_one(
+    height: float, stated: float | None, tmp_path: Path
+) -> None:
+    array = np.full((4, 6, 6), min(height, 0.0) - 1, np.float32)
+    array[2, 3, 3] = height
+    found = ask(Identity(), tmp_path, image(array, np.eye(4)), label(0, "Tip"), task="keypoints")
+    assert found.keypoints[0].probability == stated
 
 
 def test_a_key_point_below_its_threshold_is_none(tmp_path: Path) -> None:
