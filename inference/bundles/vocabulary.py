@@ -75,6 +75,7 @@ ATTRIBUTES = _words(
 NEEDS = {
     "pretrained": "would fetch weights",
     "pretrained_url": "would fetch weights",
+    "weights": "would fetch weights",
     "path_or_repo_id": "would fetch weights",
     "merger_cls": "names code by a string",
     "_debug_": "starts a debugger",
@@ -190,6 +191,8 @@ def _is_enum(found: object) -> bool:
 def refused_argument(name: object, value: object) -> str | None:
     """Why an argument of a component may not be given, in words; None when it may."""
     if name not in NEEDS or value in (None, False, "$None", "$False"):
+        return None
+    if name == "weights" and isinstance(value, list):  # of transforms to choose from
         return None
     return f"{name} {NEEDS[str(name)]}"
 

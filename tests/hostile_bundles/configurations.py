@@ -91,6 +91,9 @@ TARGETS = {
     "merger by name": {"_target_": "PatchInferer", "merger_cls": "os.system"},
     "torchvision by name": {"_target_": "TorchVision", "name": "Lambda"},
     "weights from elsewhere": {"_target_": "DenseNet121", "pretrained": True},
+    "weights from elsewhere by their name": {
+        "_target_": "TorchVisionFCModel", "model_name": "resnet18", "weights": "DEFAULT",
+    },
     "weights from elsewhere unless told": {
         "_target_": "EfficientNetBN", "model_name": "efficientnet-b0",
     },
