@@ -24,6 +24,21 @@ class Blocks:
     factors: Shape
     spacing: Spacing  # of the coarse grid
 
+    @property
+    def shape(self) -> Shape:
+        """Cells along each axis."""
+        depth, height, width = (
+            -(-size // factor) for size, factor in zip(self.fine, self.factors, strict=True)
+        )
+        return depth, height, width
+
+    def cells(self, box: tuple[slice, ...]) -> tuple[slice, ...]:
+        """The box of cells that a box of voxels touches."""
+        return tuple(
+            slice(part.start // factor, -(-part.stop // factor))
+            for part, factor in zip(box, self.factors, strict=True)
+        )
+
     def coarse_box(self, box: tuple[slice, ...]) -> tuple[slice, ...]:
         """The voxels of a box of cells."""
         return tuple(

@@ -10,7 +10,7 @@ resampling matter little. They describe likeness of images, not of diseases.
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import highdicom as hd
 import numpy as np
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import hog
 
+from inference import regions
 from inference.blocks import Blocks, Densities, blocks, pool, share
-from inference.findings import Findings, Image, Measurement, Segment
+from inference.findings import Findings, Image, Measurement
+from inference.regions import Box, Region
 
 VERSION = "1"
 CELL_MM = 4.0
@@ -52,7 +54,7 @@ class View:
 
 def describe(image: Image, findings: Findings, header_text: str) -> tuple[FeatureVector, ...]:
     """One vector of every kind. `header_text`: descriptions and protocol, no identifiers."""
-    return vectors(look(image), outlines(findings), findings, header_text)
+    return vectors(look(image), outlines(findings, image.volume), findings, header_text)
 
 
 def vectors(
@@ -85,7 +87,7 @@ def look(image: Image) -> View:
     return View(grey=grey, body=body, intensity=_intensity(grey, body), edges=_edges(grey, body))
 
 
-def _blocks(volume: hd.Volume) -> Blocks:
+def _blocks(volume: hd.Volume | hd.VolumeGeometry) -> Blocks:
     """Of about CELL_MM."""
     (slices, rows, columns), (depth, height, width) = volume.spatial_shape, volume.spacing
     spacing = (float(depth), float(height), float(width))
@@ -109,16 +111,35 @@ def _resampled(means: Densities, grid: Blocks) -> Densities:
     return coarse
 
 
-def outlines(findings: Findings) -> tuple[Mask, ...]:
-    """The segments at CELL_MM, in the axes of a view."""
-    return tuple(_coarse_segment(segment) for segment in findings.segments)
-
-
-def _coarse_segment(segment: Segment) -> Mask:
-    upright = segment.mask.to_patient_orientation("HPL")
+def outlines(findings: Findings, volume: hd.Volume) -> tuple[Mask, ...]:
+    """The segments in an image of this volume at CELL_MM, in the axes of a view."""
+    upright = volume.get_geometry().to_patient_orientation("HPL")
     grid = _blocks(upright)
-    coarse: Mask = _resampled(share(upright.array, grid), grid) >= 0.5
+    return tuple(
+        _coarse(regions.on_grid(one.mask.to_patient_orientation("HPL"), upright), grid)
+        for one in findings.segments
+    )
+
+
+def _coarse(region: Region, grid: Blocks) -> Mask:
+    """What of it remains at CELL_MM; only the blocks that it touches are counted."""
+    cells = grid.cells(region.box)
+    shares = np.zeros(grid.shape, np.float32)
+    shares[cells] = share(*_within(region, grid, grid.coarse_box(cells)))
+    coarse: Mask = _resampled(shares, grid) >= 0.5
     return coarse
+
+
+def _within(region: Region, grid: Blocks, box: Box) -> tuple[Mask, Blocks]:
+    """The region in a box of whole blocks, and these blocks."""
+    depth, height, width = (part.stop - part.start for part in box)
+    inside = tuple(
+        slice(own.start - outer.start, own.stop - outer.start)
+        for own, outer in zip(region.box, box, strict=True)
+    )
+    mask = np.zeros((depth, height, width), np.bool_)
+    mask[inside] = region.mask
+    return mask, replace(grid, fine=(depth, height, width))
 
 
 def _filled(tissue: Mask) -> Mask:

@@ -85,9 +85,10 @@ class SegmentDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A segmented structure: boolean mask on the grid of the image, never empty.
+    """A segmented structure: boolean mask on the grid of the image or a crop of it, never empty.
 
-    In a planar image the mask is an array (row, column).
+    A crop is part of that grid by its affine (`regions`): a hundred structures need not be a
+    hundred whole images. In a planar image the mask is an array (row, column), never a crop.
     """
 
     definition: SegmentDefinition

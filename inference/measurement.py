@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
+from inference import regions
 from inference.coding import ATTENUATION_PERCENTILE_15, LOW_ATTENUATION_AREA_950
 from inference.findings import Image, Measurement, Segment
 
@@ -21,7 +22,8 @@ Values = NDArray[np.float32]
 
 def densities(segment: Segment, image: Image) -> Values:
     """The values of all voxels of the segment, one dimension, in the image's order."""
-    values: Values = image.volume.array[segment.mask.array].astype(np.float32)
+    region = regions.on_grid(segment.mask, image.volume)
+    values: Values = image.volume.array[region.box][region.mask].astype(np.float32)
     return values
 
 

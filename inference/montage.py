@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inference import regions
 from inference.findings import Segment
 
 LUNG_WINDOW = (-600.0, 1500.0)
 """Centre and width in HU."""
 
 RGB = NDArray[np.uint8]
-Plane = tuple[int | slice, int | slice, int | slice]
 
 
 def windowed(values: NDArray[np.generic], *, window: tuple[float, float]) -> NDArray[np.uint8]:
@@ -65,35 +65,36 @@ def montage(
 
     Args:
         volume: axes (slice, row, column), patient coordinates.
-        segments: drawn in the colour of their definition; masks on the grid of `volume`.
+        segments: drawn in the colour of their definition; masks on the grid of `volume` or
+            crops of it.
         window: centre and width in the unit of the volume.
 
     Returns:
         Array (rows * tile, columns * tile, 3), RGB.
     """
     up = volume.to_patient_orientation("FPL")  # slices towards the feet, rows back, columns left
-    masks = [
+    found = [
         (
-            seg.mask.to_patient_orientation("FPL").array.astype(bool),
+            regions.on_grid(seg.mask.to_patient_orientation("FPL"), up),
             np.array(seg.definition.colour, np.uint8),
         )
         for seg in segments
     ]
     grey = windowed(up.array, window=window)
     dz, dy, dx = up.spacing
-    every = slice(None)
-    axial: list[tuple[Plane, tuple[float, float]]] = [
-        ((k, every, every), (dy, dx)) for k in _spread(grey.shape[0], columns * rows - 2)
-    ]
-    coronal: tuple[Plane, tuple[float, float]] = ((every, grey.shape[1] // 2, every), (dz, dx))
-    sagittal: tuple[Plane, tuple[float, float]] = ((every, every, grey.shape[2] // 2), (dz, dy))
+    axial = [(k, 0, (dy, dx)) for k in _spread(grey.shape[0], columns * rows - 2)]
+    coronal = (grey.shape[1] // 2, 1, (dz, dx))
+    sagittal = (grey.shape[2] // 2, 2, (dz, dy))
     tiles = [
         _fitted(
-            _outlined(grey[place], [(mask[place], colour) for mask, colour in masks]),
+            _outlined(
+                grey.take(index, axis=axis),
+                [(region.plane(index, axis), colour) for region, colour in found],
+            ),
             millimetres=millimetres,
             tile=tile,
         )
-        for place, millimetres in [*axial, coronal, sagittal]
+        for index, axis, millimetres in [*axial, coronal, sagittal]
     ]
     return np.vstack([np.hstack(tiles[r * columns : (r + 1) * columns]) for r in range(rows)])
 

@@ -4,6 +4,7 @@ The only module of the service that imports the science while the node runs.
 """
 
 import gc
+import hashlib
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cached_property
@@ -18,6 +19,7 @@ from inference import description, features, pipeline, rehearsal
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.engine import device
+from inference.engine.device import Device
 from inference.engine.residency import Residents
 from inference.errors import InferenceError, ModelRefused
 from inference.features import Mask, View
@@ -42,6 +44,7 @@ from service.tasks import (
     Unreadable,
 )
 
+REFERENCE = "float32 on cpu"
 DEFER_BYTES = 64 << 10
 YOUNG_OBJECTS = 50_000  # between two looks for cycles: data sets are many objects and few cycles
 
@@ -103,7 +106,7 @@ class Analyst:
             analysis = pipeline.analyse(
                 [read(path) for path in task.paths],
                 model,
-                self._provenance(task),
+                self._provenance(task, computed_in(loaded, self._residents.device)),
                 pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
                 _companions(task),
             )
@@ -154,13 +157,13 @@ class Analyst:
         if reason is not None:
             raise ModelRefused(f"the model {setup.name} is stopped: {reason}")
 
-    def _provenance(self, task: Task) -> Provenance:
+    def _provenance(self, task: Task, arithmetic: str | None) -> Provenance:
         model: ModelSetup = self._models[task.model]
         plain = None if model.artifact is None else model.artifact.sidecar
         return Provenance(
             model_name=model.title,
             model_version=model.version,
-            configuration=model.configuration,
+            configuration=configured(model.configuration, arithmetic),
             fingerprint=task.fingerprint,
             generation=task.generation,
             predecessor=_reference(task.predecessor),
@@ -170,7 +173,21 @@ class Analyst:
             not_for_diagnosis=self._setup.not_for_diagnosis,
             model_digest=None if plain is None else approvals.digest_of(plain["files"]),
             model_licence=None if plain is None else plain["licence"],
+            model_arithmetic=arithmetic,
         )
+
+
+def computed_in(model: Model, place: Device) -> str | None:
+    """ "bfloat16 on cpu": of a network; None of a model that computes alike everywhere."""
+    arithmetic = getattr(model, "arithmetic", None)
+    return None if arithmetic is None else f"{arithmetic} on {place.name.partition(':')[0]}"
+
+
+def configured(configuration: str, arithmetic: str | None) -> str:
+    """The digest from which UIDs derive: another arithmetic gives other bits, hence other UIDs."""
+    if arithmetic is None or arithmetic == REFERENCE:
+        return configuration
+    return hashlib.sha256(f"{configuration} {arithmetic}".encode()).hexdigest()
 
 
 class _Admitted:
@@ -229,7 +246,7 @@ class _Watched:
         self._view = self._beside.submit(features.look, image)
         findings = self._model.predict(image)
         self._asked = (began, time.monotonic())
-        self._outlines = self._beside.submit(features.outlines, findings)
+        self._outlines = self._beside.submit(features.outlines, findings, image.volume)
         return findings
 
     def describe(self, analysis: Analysis) -> tuple[features.FeatureVector, ...]:

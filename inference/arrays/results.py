@@ -6,7 +6,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import measurement, peaks
+from inference import measurement, peaks, regions
 from inference.description import Description, Label
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, Keypoint, PlanarImage, Segment, Verdict
@@ -35,9 +35,10 @@ def segments_of(
     """The segments that are not empty, and the names of the labels that are."""
     segments, absent = [], []
     for label, mask in masks:
-        placed = _placed(image, mask)
+        if mask.shape != shape_of(image):
+            raise ModelRefused(f"a mask of {mask.shape} voxels for an image of {shape_of(image)}")
         if mask.any():
-            segments.append(Segment(definition=label.definition, mask=placed))
+            segments.append(Segment(definition=label.definition, mask=_placed(image, mask)))
         else:
             absent.append(label.definition.label)
     return tuple(segments), tuple(absent)
@@ -90,7 +91,7 @@ def not_found(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _placed(image: Image | PlanarImage, mask: Mask) -> hd.Volume:
-    if mask.shape != shape_of(image):
-        raise ModelRefused(f"a mask of {mask.shape} voxels for an image of {shape_of(image)}")
-    # (a planar mask is an array, which findings.Segment says in words)
-    return mask if isinstance(image, PlanarImage) else image.volume.with_array(mask)  # type: ignore[return-value]
+    """A mask that is not empty at its place; a planar one is an array, as `Segment` says."""
+    if isinstance(image, PlanarImage):
+        return mask  # type: ignore[return-value]
+    return regions.of_mask(mask).in_patient(image.volume)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
-from inference import calibration, measurement
+from inference import calibration, measurement, regions
 from inference.bundles.grids import Values
 from inference.calibration import Interval
 from inference.description import Description, Label
@@ -21,39 +21,42 @@ from inference.findings import (
     Segment,
     Verdict,
 )
+from inference.regions import Region
 
 HALF = 0.5
 NO_UNIT = Code("1", "UCUM", "no units")
 CLASS = Code("CLASS", "99LOCAL", "Class of the image")
 
-Mask = NDArray[np.bool_]
+Found = tuple[Label, Region]
 
 
 def segmentation(values: Values, image: Image | PlanarImage, description: Description) -> Findings:
     """Segments of `values` (channel, x, y[, z]), which lie on the image's grid; none is empty."""
     if description.overlapping:
-        masks = _channels(values, description)
+        found = _channels(values, description)
     else:
-        masks = _labels(_label_map(values), description)
-    return _segmented(((one, _placed(mask, image)) for one, mask in masks), image, description)
+        found = _labels(_label_map(values), description)
+    return _segmented(((one, part.transposed()) for one, part in found), image, description)
 
 
 def labelled(labels: NDArray[Any], image: Image, description: Description) -> Findings:
     """Segments of a label map (slice, row, column), or of masks (class, slice, row, column)."""
     if labels.ndim == image.volume.array.ndim:
-        masks = _labels(labels, description)
+        found = _labels(labels, description)
     elif description.overlapping:
-        masks = _channels(labels, description)
+        found = _channels(labels, description)
     else:
-        masks = _labels(labels.argmax(axis=0) if len(labels) > 1 else labels[0], description)
-    placed = ((one, image.volume.with_array(np.ascontiguousarray(mask))) for one, mask in masks)
-    return _segmented(placed, image, description)
+        found = _labels(labels.argmax(axis=0) if len(labels) > 1 else labels[0], description)
+    return _segmented(found, image, description)
 
 
 def _segmented(
-    masks: Iterable[tuple[Label, Any]], image: Image | PlanarImage, description: Description
+    found: Iterable[Found], image: Image | PlanarImage, description: Description
 ) -> Findings:
-    segments = tuple(Segment(definition=label.definition, mask=mask) for label, mask in masks)
+    """Findings of regions in our axes: (slice, row, column), or (row, column)."""
+    segments = tuple(
+        Segment(definition=label.definition, mask=_placed(region, image)) for label, region in found
+    )
     measured = () if isinstance(image, PlanarImage) else tuple(map(measurement.volume, segments))
     return Findings(
         verdict=Verdict.MEASURED,
@@ -63,15 +66,15 @@ def _segmented(
     )
 
 
-def _channels(values: NDArray[Any], description: Description) -> Iterator[tuple[Label, Mask]]:
+def _channels(values: NDArray[Any], description: Description) -> Iterator[Found]:
     for label in description.labels:
         if label.value >= len(values):
             raise ModelError(f"the model gave {len(values)} channels; a label has {label.value}")
         channel = values[label.value]
         threshold = HALF if label.threshold is None else label.threshold
-        mask = (channel >= threshold) & (channel > 0)
-        if mask.any():
-            yield label, mask
+        region = regions.of_mask((channel >= threshold) & (channel > 0))
+        if region.mask.size:
+            yield label, region
 
 
 def _label_map(values: Values) -> NDArray[np.int32]:
@@ -84,26 +87,18 @@ def _label_map(values: Values) -> NDArray[np.int32]:
     return np.asarray(rounded, np.int32)
 
 
-def _labels(values: NDArray[Any], description: Description) -> Iterator[tuple[Label, Mask]]:
+def _labels(values: NDArray[Any], description: Description) -> Iterator[Found]:
     if values.min(initial=0) < 0:
         raise ModelError("the model gave a label map with values below 0")
-    present = _counts(values)
-    for label in description.labels:
-        if label.value < present.size and present[label.value]:
-            yield label, values == label.value
+    wanted = [label.value for label in description.labels]
+    for label, region in zip(description.labels, regions.of_labels(values, wanted), strict=True):
+        if region is not None:
+            yield label, region
 
 
-def _counts(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Voxels of each value; plane by plane, since bincount makes 8 bytes of every voxel."""
-    length = int(values.max(initial=0)) + 1
-    counts = [np.bincount(plane.ravel(), minlength=length) for plane in values]
-    return np.asarray(np.sum(counts, axis=0), np.int64)
-
-
-def _placed(mask: Mask, image: Image | PlanarImage) -> Any:
-    """The mask in our axes: a volume, or an array (row, column)."""
-    turned = np.ascontiguousarray(mask.transpose())
-    return turned if isinstance(image, PlanarImage) else image.volume.with_array(turned)
+def _placed(region: Region, image: Image | PlanarImage) -> Any:
+    """The mask at its place: part of a volume, or an array (row, column)."""
+    return region.whole() if isinstance(image, PlanarImage) else region.in_patient(image.volume)
 
 
 def _cut(segments: tuple[Segment, ...], image: Image | PlanarImage) -> tuple[str, ...]:
@@ -113,7 +108,7 @@ def _cut(segments: tuple[Segment, ...], image: Image | PlanarImage) -> tuple[str
     reaching = [
         segment.definition.label
         for segment in segments
-        if segment.mask.array[0].any() or segment.mask.array[-1].any()
+        if regions.on_grid(segment.mask, image.volume).reaches_the_ends()
     ]
     if not reaching:
         return ()

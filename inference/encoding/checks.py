@@ -21,6 +21,7 @@ from inference.encoding.planes import Plane, Planes
 from inference.encoding.sheets import Sheet
 from inference.encoding.source_headers import Source, numbers, text
 from inference.errors import EncodingError
+from inference.regions import Region
 
 Mask = NDArray[np.bool_]
 LARGEST_POSITION_ERROR = 1e-6  # mm
@@ -28,10 +29,12 @@ LARGEST_ROUNDING = 1e-2  # pixels: coordinates are of single precision
 COORDINATES = ("SCOORD", "SCOORD3D")
 
 
-def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source: Source) -> None:
-    """Raise EncodingError unless the object says exactly these masks of this source.
+def segmentation(
+    result: Dataset, regions: Sequence[Region], *, grid: Planes, source: Source
+) -> None:
+    """Raise EncodingError unless the object says exactly these regions of this source.
 
-    `masks`: a boolean array (slice, row, column) per segment, in the order of their numbers.
+    `regions`: axes (slice, row, column), one per segment, in the order of their numbers.
     """
     _belongs(result, source)
     _require(
@@ -39,9 +42,9 @@ def segmentation(result: Dataset, masks: Sequence[Mask], *, grid: Planes, source
     )
     _require((result.Rows, result.Columns) == (grid.rows, grid.columns), "matrix")
     _require(result.SegmentationType == "BINARY", "segmentation type")
-    _segments(result, len(masks))
+    _segments(result, len(regions))
     _geometry(result, grid)
-    _frames(result, masks, grid)
+    _frames(result, regions, grid)
 
 
 def planar_segmentation(
@@ -144,12 +147,15 @@ def _geometry(result: Dataset, grid: Planes) -> None:
     )
 
 
-def _frames(result: Dataset, masks: Sequence[Mask], grid: Planes) -> None:
+def _frames(result: Dataset, regions: Sequence[Region], grid: Planes) -> None:
     groups = result.PerFrameFunctionalGroupsSequence
     places = {_name(plane): index for index, plane in enumerate(grid.planes)}
     _require(len(groups) == int(result.NumberOfFrames), "number of frames")
     expected = {
-        (n, k) for n, mask in enumerate(masks) for k, plane in enumerate(mask) if plane.any()
+        (n, k)
+        for n, region in enumerate(regions)
+        for k, plane in enumerate(region.mask, start=region.begin[0])
+        if plane.any()
     }
     seen = set()
     for group, pixels in zip(groups, _pixels(result), strict=True):
@@ -157,7 +163,7 @@ def _frames(result: Dataset, masks: Sequence[Mask], grid: Planes) -> None:
         if place is None:
             raise EncodingError("a frame refers to no slice of the source")
         _positioned(group, grid.planes[place])
-        _require(np.array_equal(pixels, masks[segment][place]), "segmentation voxels")
+        _require(np.array_equal(pixels, regions[segment].plane(place)), "segmentation voxels")
         seen.add((segment, place))
     _require(seen == expected and len(groups) == len(expected), "set of frames")
 

@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from inference.encoding.canvas import Canvas
 from inference.encoding.planes import Planes
+from inference.regions import Region
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -42,20 +43,20 @@ class LongAxis:
     length: float
 
 
-def of_mask(mask: Mask, spacing: tuple[float, float]) -> LongAxis:
-    """The long axis of a mask that is not empty; axes (slice, row, column); `spacing` of pixels."""
-    plane = _widest(mask)
-    corners = _outer_corners(mask[plane])
+def of_region(region: Region, spacing: tuple[float, float]) -> LongAxis:
+    """The long axis of what is not empty; axes (slice, row, column); `spacing` of pixels."""
+    plane, corner = _widest(region)
+    corners = _outer_corners(region.mask[plane - region.begin[0]]) + corner
     distances = squareform(pdist(corners * spacing))
     ends = np.unravel_index(int(distances.argmax()), distances.shape)
     line = Drawing(plane=plane, places=corners[list(ends)])
     return LongAxis(line=line, length=float(distances[ends]))
 
 
-def point_inside(mask: Mask) -> Drawing:
-    """The pixel of the mask that is nearest to the middle of its widest slice."""
-    plane = _widest(mask)
-    pixels = np.argwhere(mask[plane])
+def point_inside(region: Region) -> Drawing:
+    """The pixel of the region that is nearest to the middle of its widest slice."""
+    plane, corner = _widest(region)
+    pixels = np.argwhere(region.mask[plane - region.begin[0]]) + corner
     middle = int(((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin())
     return Drawing(plane=plane, places=pixels[[middle]].astype(np.float64))
 
@@ -80,8 +81,11 @@ def beside(canvas: Canvas, index: int, count: int) -> Drawing:
     return Drawing(plane=len(canvas.images) // 2, places=place)
 
 
-def _widest(mask: Mask) -> int:
-    return int(np.argmax([np.count_nonzero(plane) for plane in mask]))
+def _widest(region: Region) -> tuple[int, NDArray[np.intp]]:
+    """The slice where the area is largest, and (row, column) of the region's corner."""
+    first, *corner = region.begin
+    widest = int(np.argmax([np.count_nonzero(plane) for plane in region.mask]))
+    return first + widest, np.asarray(corner, np.intp)
 
 
 def _outer_corners(area: Mask) -> Floats:

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
-from inference import coding, uids
+from inference import coding, regions, uids
 from inference.encoding import (
     Provenance,
     Reference,
@@ -154,7 +154,7 @@ def _of_stack(
         provenance=provenance,
         findings=_owned(findings),
         canvas=drawn_on,
-        masks={one.definition.label: planes.on_grid(one, volume) for one in findings.segments},
+        regions={one.definition.label: planes.on_grid(one, volume) for one in findings.segments},
         places=_matched(labels, _places(segmentations)),
         amid_regions=_has_regions(findings),
     )
@@ -189,7 +189,10 @@ def _subject_of_sheet(
         provenance=provenance,
         findings=_owned(findings),
         canvas=canvas.of_sheet(sheet),
-        masks={label: mask[None] for label, mask in sheets.masks(sheet, findings).items()},
+        regions={
+            label: regions.of_mask(mask[None])
+            for label, mask in sheets.masks(sheet, findings).items()
+        },
         places={
             label: _of_frame(place, sheet) for label, place in _matched(labels, places).items()
         },

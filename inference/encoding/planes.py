@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from inference import regions
 from inference.encoding import Reference
 from inference.encoding.source_headers import number, numbers, quiet, reference
 from inference.errors import EncodingError
 from inference.findings import Segment
 from inference.frames import Source
+from inference.regions import Region
 from inference.volume import Stack
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 ORIENTATION_TOLERANCE = 2e-3  # of a direction cosine: 0.1 degree
 POSITION_TOLERANCE = 0.25  # of the distance between slices, and of a pixel
 
@@ -70,21 +71,18 @@ def of_stack(stack: Stack) -> Planes:
     return planes
 
 
-def on_grid(segment: Segment, volume: hd.Volume) -> Mask:
-    """The mask in the axes of the volume: flips, permutations and crops undone; boolean.
+def on_grid(segment: Segment, volume: hd.Volume) -> Region:
+    """Where the mask is in the axes of the volume: flips, permutations and crops undone.
 
     Raises EncodingError when it lies on another grid.
     """
     mask, name = segment.mask, segment.definition.label
     if mask.number_of_channel_dimensions:
         raise EncodingError(f"segment {name!r} has channels; a mask has none")
-    if not mask.geometry_equal(volume):
-        try:
-            mask = mask.match_geometry(volume)
-        except (RuntimeError, ValueError) as error:
-            raise EncodingError(f"segment {name!r} is not on the grid of the image") from error
-    array = np.asarray(mask.array)
-    return np.ascontiguousarray(array if array.dtype == np.bool_ else array > 0)
+    try:
+        return regions.on_grid(mask, volume)
+    except (RuntimeError, ValueError) as error:
+        raise EncodingError(f"segment {name!r} is not on the grid of the image") from error
 
 
 def _of_stack(stack: Stack) -> Planes:

@@ -34,6 +34,7 @@ from inference.findings import (
     Segment,
     SegmentDefinition,
 )
+from inference.regions import Region
 
 WHOLE_IMAGE = "Image"  # tracking identifier
 Group = (
@@ -61,7 +62,7 @@ def groups(subject: Subject) -> Iterator[Group]:
 def _segment_group(segment: Segment, subject: Subject) -> Group:
     definition = segment.definition
     place, canvas = subject.places[definition.label], subject.canvas
-    axis = drawing.of_mask(subject.masks[definition.label], canvas.scale)
+    axis = drawing.of_region(subject.regions[definition.label], canvas.scale)
     common_to_both: dict[str, Any] = {
         "tracking_identifier": items.tracking(definition.label, place.tracking_uid, subject),
         "finding_category": definition.category,
@@ -95,7 +96,7 @@ def _extent(segment: Segment, axis: LongAxis, subject: Subject) -> Iterator[hd.s
         return
     yield items.num(coding.LONG_AXIS, axis.length, coding.MILLIMETRE)
     if subject.sheet is not None:
-        pixels = np.count_nonzero(subject.masks[segment.definition.label])
+        pixels = np.count_nonzero(subject.regions[segment.definition.label].mask)
         yield items.num(coding.AREA, pixels * math.prod(canvas.spacing), coding.SQUARE_MILLIMETRE)
 
 
@@ -190,7 +191,7 @@ def _common_group(
 
     A volumetric group refers to one object; of segments in several there is a group without.
     """
-    segments = labels or tuple(subject.masks)
+    segments = labels or tuple(subject.regions)
     objects = {subject.places[label].segmentation.SOPInstanceUID for label in segments}
     content: dict[str, Any] = {
         "tracking_identifier": _tracking_together(labels, subject),
@@ -230,10 +231,12 @@ def _at(point: Drawing, subject: Subject) -> Iterator[hd.sr.ContentItem]:
 def _representative_point(labels: Sequence[str], subject: Subject) -> Drawing:
     """In the largest of the segments, or in the middle of the image."""
     if labels:
-        return drawing.point_inside(
-            max((subject.masks[label] for label in labels), key=np.count_nonzero)
-        )
+        return drawing.point_inside(max((subject.regions[label] for label in labels), key=_size))
     return drawing.middle_of(subject.canvas)
+
+
+def _size(region: Region) -> int:
+    return int(np.count_nonzero(region.mask))
 
 
 def _together(

@@ -24,9 +24,9 @@ from inference.encoding.sheets import Sheet
 from inference.encoding.source_headers import Source
 from inference.errors import EncodingError
 from inference.findings import Findings, Measurement, SegmentDefinition
+from inference.regions import Region
 
 SIGNIFICANT_DIGITS = 6
-Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 
@@ -49,7 +49,7 @@ class Place:
 class Subject:
     """The findings of one stack or image and what they are in.
 
-    `masks`: axes (slice, row, column), by label in the order of the segments; `places` likewise;
+    `regions`: axes (slice, row, column), by label in the order of the segments; `places` likewise;
     `sheet`: the planar image, None for a stack; `amid_regions`: the report has groups of regions.
     """
 
@@ -57,7 +57,7 @@ class Subject:
     provenance: Provenance
     findings: Findings
     canvas: Canvas
-    masks: Mapping[str, Mask]
+    regions: Mapping[str, Region]
     places: Mapping[str, Place]
     sheet: Sheet | None = None
     amid_regions: bool = False

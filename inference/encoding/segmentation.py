@@ -61,14 +61,14 @@ def encode_views(
 def _encoded(stack: Stack, findings: Findings, provenance: Provenance) -> Iterator[Dataset]:
     source = source_headers.read(stack.headers)
     grid = planes.of_stack(stack)
-    masks = [planes.on_grid(segment, stack.image.volume) for segment in findings.segments]
-    groups = segments.groups(masks, [one.definition.label for one in findings.segments])
+    found = [planes.on_grid(segment, stack.image.volume) for segment in findings.segments]
+    groups = segments.groups(found, [one.definition.label for one in findings.segments])
     for index, group in enumerate(groups):
         part = Part(index=index, count=len(groups))
         result = _segmentation(
             group, findings, part, grid=grid, source=source, provenance=provenance
         )
-        checks.segmentation(result, [masks[k] for k in group.members], grid=grid, source=source)
+        checks.segmentation(result, [found[k] for k in group.members], grid=grid, source=source)
         yield result
 
 

@@ -19,9 +19,9 @@ from inference.encoding import Provenance, common
 from inference.encoding.source_headers import Source, put
 from inference.errors import EncodingError
 from inference.findings import SegmentDefinition
+from inference.regions import Region
 
 Labels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 MOST_SEGMENTS = 255
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # a value of VR CS (PS3.5 Table 6.2-1)
 KIND = "segmentation"
@@ -63,8 +63,8 @@ class Part:
         return f"({self.index + 1} of {self.count})" if self.count > 1 else ""
 
 
-def groups(masks: Sequence[Mask], names: Sequence[str]) -> tuple[Group, ...]:
-    """The masks (any axes, all alike) in as few groups without overlap as a greedy choice needs.
+def groups(found: Sequence[Region], names: Sequence[str]) -> tuple[Group, ...]:
+    """The regions (of one grid) in as few groups without overlap as a greedy choice needs.
 
     Raises EncodingError when one is empty or two have the same name.
     """
@@ -72,26 +72,24 @@ def groups(masks: Sequence[Mask], names: Sequence[str]) -> tuple[Group, ...]:
         raise EncodingError("two segments have the same label")
     labels: list[Labels] = []
     members: list[list[int]] = []
-    for index, (mask, name) in enumerate(zip(masks, names, strict=True)):
-        slices = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))
-        if not slices.size:
+    for index, (region, name) in enumerate(zip(found, names, strict=True)):
+        if not region.mask.any():
             raise EncodingError(f"segment {name!r} is empty")
-        slab = slice(int(slices[0]), int(slices[-1]) + 1)
-        place = _free(labels, members, mask, slab)
+        place = _free(labels, members, region)
         members[place].append(index)
-        np.copyto(labels[place][slab], np.uint8(len(members[place])), where=mask[slab])
+        np.copyto(labels[place][region.box], np.uint8(len(members[place])), where=region.mask)
     return tuple(
         Group(members=tuple(chosen), labels=one)
         for chosen, one in zip(members, labels, strict=True)
     )
 
 
-def _free(labels: list[Labels], members: list[list[int]], mask: Mask, slab: slice) -> int:
-    """The first group with room for the mask; a new one when none has."""
+def _free(labels: list[Labels], members: list[list[int]], region: Region) -> int:
+    """The first group with room for the region; a new one when none has."""
     for place, taken in enumerate(labels):
-        if len(members[place]) < MOST_SEGMENTS and not taken[slab][mask[slab]].any():
+        if len(members[place]) < MOST_SEGMENTS and not taken[region.box][region.mask].any():
             return place
-    labels.append(np.zeros(mask.shape, dtype=np.uint8))
+    labels.append(np.zeros(region.shape, dtype=np.uint8))
     members.append([])
     return len(labels) - 1
 

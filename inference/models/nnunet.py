@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference import measurement
+from inference import measurement, regions
 from inference.description import Description, Label, Task
 from inference.engine import device
 from inference.errors import InputRefused, ModelError, ModelRefused
@@ -28,6 +28,7 @@ from inference.nnunet.options import Options
 from inference.nnunet.plans import Configuration
 from inference.nnunet.prediction import Trained
 from inference.nnunet.restoration import HALF
+from inference.regions import Region
 
 VERSION = "1.0.0"
 
@@ -120,14 +121,17 @@ class NnUnet:
         return prediction.segment(self.stages, arrays, spacing, device=self.device)
 
     def _segments(self, image: Image | PlanarImage, labelled: Labelled) -> Iterator[Segment]:
-        structures = self.stages[-1].labels.structures
-        for label in self.description.labels:
-            if self.description.overlapping:
-                mask = structures[label.value].mask(labelled)
-            else:
-                mask = labelled == label.value
-            if mask.any():
-                yield Segment(definition=label.definition, mask=_placed(mask, image))
+        for label, region in self._found(labelled):
+            if region is not None and region.mask.size:
+                yield Segment(definition=label.definition, mask=_placed(region, image))
+
+    def _found(self, labelled: Labelled) -> Iterator[tuple[Label, Region | None]]:
+        labels, structures = self.description.labels, self.stages[-1].labels.structures
+        if self.description.overlapping:
+            masks = (structures[label.value].mask(labelled) for label in labels)
+            return zip(labels, map(regions.of_mask, masks), strict=True)
+        values = [label.value for label in labels]
+        return zip(labels, regions.of_labels(labelled, values), strict=True)
 
 
 def _unusual(image: Image | PlanarImage, orientation: str | None) -> tuple[str, ...]:
@@ -142,8 +146,11 @@ def _cut(segments: Sequence[Segment], image: Image | PlanarImage) -> tuple[str, 
     """A sentence for what reaches the first or last slice: its volume is of a part."""
     if isinstance(image, PlanarImage):
         return ()
-    ends = (segment.mask.array[[0, -1]].any() for segment in segments)
-    names = [one.definition.label for one, cut in zip(segments, ends, strict=True) if cut]
+    names = [
+        one.definition.label
+        for one in segments
+        if regions.on_grid(one.mask, image.volume).reaches_the_ends()
+    ]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     if not names:
         return ()
@@ -151,9 +158,9 @@ def _cut(segments: Sequence[Segment], image: Image | PlanarImage) -> tuple[str, 
     return (f"Cut by the first or last slice, so its volume is of a part: {listed}{more}.",)
 
 
-def _placed(mask: NDArray[np.bool_], image: Image | PlanarImage) -> Any:
+def _placed(region: Region, image: Image | PlanarImage) -> Any:
     """The mask with its place: a volume, or an array where there is none."""
-    return mask if isinstance(image, PlanarImage) else image.volume.with_array(mask)
+    return region.whole() if isinstance(image, PlanarImage) else region.in_patient(image.volume)
 
 
 def _turned(volume: hd.Volume, orientation: str | None) -> hd.Volume:

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from inference import phantom, volume
+from inference import phantom, regions, volume
 from inference.bundles import recipe
 from inference.findings import Acquisition, Findings, Image, PlanarImage, Verdict
 from inference.models import Artifact
@@ -94,11 +94,12 @@ def saved(output: Path) -> NDArray[np.int32]:
     return np.rint(written).astype(np.int32).transpose(2, 1, 0)
 
 
-def label_map(findings: Findings, shape: tuple[int, ...], values: dict[str, int]) -> NDArray[Any]:
+def label_map(findings: Findings, image: Image, values: dict[str, int]) -> NDArray[Any]:
     """The segments as one map again."""
-    found = np.zeros(shape, np.int32)
+    found = np.zeros(image.volume.spatial_shape, np.int32)
     for segment in findings.segments:
-        found[segment.mask.array] = values[segment.definition.label]
+        mask = regions.on_grid(segment.mask, image.volume).whole()
+        found[mask] = values[segment.definition.label]
     return found
 
 
@@ -136,12 +137,12 @@ def test_a_segmentation_is_that_of_monai_voxel_by_voxel(
     findings = exact(artifact).predict(image)
 
     values = {label.definition.label: label.value for label in artifact.description.labels}
-    ours = label_map(findings, image.volume.spatial_shape, values)
+    ours = label_map(findings, image, values)
     assert findings.verdict is Verdict.MEASURED
     assert len(np.unique(theirs)) > 1, "random weights that say one thing prove nothing"
     np.testing.assert_array_equal(ours, theirs)
     for segment in findings.segments:
-        np.testing.assert_array_equal(segment.mask.affine, image.volume.affine)
+        np.testing.assert_array_equal(segment.mask.affine[:3, :3], image.volume.affine[:3, :3])
         assert segment.mask.array.any()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference import phantom, volume
+from inference import phantom, regions, volume
 from inference.bundles import configuration, grids, recipe
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Acquisition, Image, PlanarImage, Verdict
@@ -131,7 +131,10 @@ def test_series_are_channels_in_order_and_labels_may_overlap(tmp_path: Path) -> 
     with warnings.catch_warnings(action="ignore"):
         expected = two_series_by_monai(bundle, seen, tmp_path)
     assert 0 < expected.sum() < expected.size
-    by_label = {one.definition.label: one.mask.array for one in findings.segments}
+    by_label = {
+        one.definition.label: regions.on_grid(one.mask, seen.volume).whole()
+        for one in findings.segments
+    }
     for channel, label in enumerate(("tumor", "edema", "left kidney")):
         found = by_label.get(label, np.zeros(expected.shape[1:], bool))
         np.testing.assert_array_equal(found, expected[channel] > 0)

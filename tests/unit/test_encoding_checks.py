@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from inference import planar, volume
+from inference import planar, regions, volume
 from inference.encoding import (
     canvas,
     checks,
@@ -128,7 +128,7 @@ def test_a_damaged_segmentation_is_found(made: tuple[Stack, Dataset, Dataset], n
     with pytest.raises(EncodingError, match=re.escape(words)):
         checks.segmentation(
             damaged,
-            [np.asarray(s.mask.array) for s in encoded.findings(stack).segments],
+            [regions.of_mask(s.mask.array) for s in encoded.findings(stack).segments],
             grid=planes.of_stack(stack),
             source=source_headers.read(stack.headers),
         )

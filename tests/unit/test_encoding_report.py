@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
-from inference import phantom, volume
+from inference import phantom, regions, volume
 from inference.encoding import Reference, measurement_report, planes, segmentation
-from inference.encoding.drawing import of_mask, point_inside
+from inference.encoding.drawing import of_region, point_inside
 from inference.encoding.report_items import rounded
 from inference.errors import EncodingError
 from inference.findings import Findings, Verdict
@@ -254,7 +254,7 @@ def test_the_long_axis_is_the_greatest_extent_of_the_widest_slice(
     mask = np.random.default_rng(seed).random((4, 7, 9)) < 0.15
     mask[2, 3, 3] = True
     grid_of_source = planes.of_stack(stack)
-    axis = of_mask(mask, grid_of_source.pixel_spacing)
+    axis = of_region(regions.of_mask(mask), grid_of_source.pixel_spacing)
     plane = axis.line.plane
     areas = mask.sum(axis=(1, 2))
     assert areas[plane] == areas.max()
@@ -267,6 +267,6 @@ def test_the_long_axis_is_the_greatest_extent_of_the_widest_slice(
     assert axis.length == pytest.approx(extent, abs=1e-3)
     ends = axis.line.in_patient(grid_of_source)
     assert axis.length == pytest.approx(math.dist(*ends), abs=1e-6)
-    point = point_inside(mask)
+    point = point_inside(regions.of_mask(mask))
     row, column = point.places[0].astype(int)
     assert mask[point.plane, row, column]

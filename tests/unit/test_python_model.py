@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference import description, phantom
+from inference import description, phantom, regions
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.model_files import ModelFiles
@@ -50,7 +50,8 @@ def test_the_documented_example_works(tmp_path: Path) -> None:
     found = python.load({}, documented(tmp_path)).predict(seen)
     assert found.verdict is Verdict.MEASURED
     (segment,) = found.segments
-    assert np.array_equal(segment.mask.array, seen.volume.array > 300)
+    mask = regions.on_grid(segment.mask, seen.volume).whole()
+    assert np.array_equal(mask, seen.volume.array > 300)
     (point,) = found.keypoints
     nearest = min(np.linalg.norm(np.subtract(point.position, m)) for m in phantom.MARKERS)
     assert nearest < 2.6  # within a voxel
@@ -152,6 +153,7 @@ def test_series_by_their_roles(tmp_path: Path) -> None:
         roles=["t1", "t2"],
     )
     assert isinstance(found.segments[0].mask, hd.Volume)
+    assert found.segments[0].mask.geometry_equal(both.volume)
     assert found.segments[0].mask.array.all()
 
 
@@ -259,7 +261,8 @@ def test_a_folder_with_weights_and_a_second_file(tmp_path: Path) -> None:
     assert model_add.proposal(folder)[0] == "python"
     made = artifact(folder, [label(1, "One")], trusted=True)
     (segment,) = python.load({}, made).predict(seen).segments
-    assert np.array_equal(segment.mask.array, seen.volume.array > 300)
+    mask = regions.on_grid(segment.mask, seen.volume).whole()
+    assert np.array_equal(mask, seen.volume.array > 300)
     (folder / "rules.py").write_text("def above(array, level): return array < level\n")
     with pytest.raises(ModelRefused, match=r"rules\.py changed since the model was added"):
         python.load({}, made)

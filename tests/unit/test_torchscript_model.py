@@ -11,7 +11,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import highdicom as hd
 import numpy as np
 import pytest
 import torch
@@ -112,12 +111,13 @@ def ask(
     return torchscript.load({}, made).predict(seen)
 
 
-def masks(findings: Findings) -> dict[str, np.ndarray]:
-    found = {}
-    for segment in findings.segments:
-        mask = segment.mask
-        found[segment.definition.label] = mask.array if isinstance(mask, hd.Volume) else mask
-    return found
+def masks(findings: Findings, seen: Image | PlanarImage) -> dict[str, np.ndarray]:
+    return {
+        one.definition.label: one.mask
+        if isinstance(seen, PlanarImage)
+        else regions.on_grid(one.mask, seen.volume).whole()
+        for one in findings.segments
+    }
 
 
 @pytest.mark.parametrize("orientation", ["source", "RAS", "LPS", "SPL", "AIR"])
@@ -143,7 +143,7 @@ def test_an_index_grows_towards_the_side_that_its_letter_names(
     seen = oblique()
     others = "".join(pair[0] for pair in ("LR", "PA", "SI") if letter not in pair)
     found = ask(Sides(), tmp_path, seen, label(1, "Half"), input={"orientation": letter + others})
-    mask = masks(found)["Half"]
+    mask = masks(found, seen)["Half"]
     affine = np.asarray(seen.volume.affine)
     middle, other = (
         (affine @ [*np.argwhere(part).mean(axis=0), 1])[axis] for part in (mask, ~mask)
@@ -161,7 +161,7 @@ def test_resampled_to_a_spacing_and_back(tmp_path: Path) -> None:
         label(1, "Bright"),
         input={"orientation": "RAS", "spacing": [1.0, 1.0, 1.5]},
     )
-    mask, truth = masks(found)["Bright"], seen.volume.array > BRIGHT
+    mask, truth = masks(found, seen)["Bright"], seen.volume.array > BRIGHT
     assert mask.shape == truth.shape
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.9
 
@@ -177,7 +177,7 @@ def test_windows_of_a_local_network_give_what_it_gives_at_once(weight: str, tmp_
         window={"size": [12, 16, 16], "overlap": 0.25, "weight": weight},
         input={"multiple": 5, "pad_value": -1000},
     )
-    mask, truth = masks(found)["Bright"], seen.volume.array > BRIGHT
+    mask, truth = masks(found, seen)["Bright"], seen.volume.array > BRIGHT
     assert (mask != truth).mean() < 1e-3  # weighted means of equal values are equal up to rounding
 
 
@@ -190,7 +190,7 @@ def test_slice_by_slice(tmp_path: Path) -> None:
     found = ask(
         Plane(), tmp_path, seen, label(0, "Bright"), overlapping=True, input={"slicewise": True}
     )
-    assert np.array_equal(masks(found)["Bright"], seen.volume.array >= BRIGHT)
+    assert np.array_equal(masks(found, seen)["Bright"], seen.volume.array >= BRIGHT)
 
 
 def test_channels_may_overlap_each_with_its_threshold(tmp_path: Path) -> None:
@@ -210,7 +210,8 @@ def test_channels_may_overlap_each_with_its_threshold(tmp_path: Path) -> None:
             input={"multiply": 0.01, "add": -3.0},
             output={"activation": "sigmoid"},
             calibration={"temperature": 2.0},
-        )
+        ),
+        seen,
     )
     logits = (seen.volume.array * 0.01 - 3.0) / 2.0
     assert np.array_equal(found["Half"], logits >= 0)
@@ -227,7 +228,7 @@ def test_a_label_map_and_what_is_absent_is_said(tmp_path: Path) -> None:
     found = ask(
         Map(), tmp_path, seen, label(7, "Seven"), label(8, "Eight"), output={"form": "label_map"}
     )
-    assert np.array_equal(masks(found)["Seven"], seen.volume.array > BRIGHT)
+    assert np.array_equal(masks(found, seen)["Seven"], seen.volume.array > BRIGHT)
     assert "Not found: Eight." in found.limitations
 
 
@@ -236,14 +237,15 @@ def test_the_largest_component_without_holes(tmp_path: Path) -> None:
     array[1:8, 1:8, 1:8] = 1000
     array[4, 4, 4] = 0
     array[1:3, 1:3, 15:18] = 1000
+    seen = image(array, np.eye(4))
     found = ask(
         Bright(),
         tmp_path,
-        image(array, np.eye(4)),
+        seen,
         label(1, "Bright"),
         output={"components": "largest", "fill_holes": True},
     )
-    assert int(masks(found)["Bright"].sum()) == 7**3
+    assert int(masks(found, seen)["Bright"].sum()) == 7**3
 
 
 def test_a_coarse_network_says_where_to_look(tmp_path: Path) -> None:
@@ -466,10 +468,11 @@ def test_a_number_with_its_unit_and_interval(tmp_path: Path) -> None:
 def test_colour_to_grey_and_one_of_several_outputs(tmp_path: Path) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[2:5, 3:6] = (200, 100, 50)
+    picture = planar(pixels, "XC")
     found = ask(
         Several(),
         tmp_path,
-        planar(pixels, "XC"),
+        picture,
         label(0, "Skin", threshold=0.5),
         overlapping=True,
         dimensions=2,
@@ -477,7 +480,7 @@ def test_colour_to_grey_and_one_of_several_outputs(tmp_path: Path) -> None:
         input={"scale": "unit"},
         output={"take": "wanted"},
     )
-    assert int(masks(found)["Skin"].sum()) == 9
+    assert int(masks(found, picture)["Skin"].sum()) == 9
 
 
 def test_several_series_are_the_channels_in_the_order_of_their_roles(tmp_path: Path) -> None:
@@ -502,7 +505,7 @@ def test_several_series_are_the_channels_in_the_order_of_their_roles(tmp_path: P
         modalities=["MR"],
         roles=["t1", "flair"],
     )
-    assert np.argwhere(masks(found)["Lesion"]).tolist() == [[1, 2, 3]]
+    assert np.argwhere(masks(found, both)["Lesion"]).tolist() == [[1, 2, 3]]
     with pytest.raises(ModelRefused, match="no series has the role t1, flair"):
         ask(
             Difference(),
@@ -641,4 +644,4 @@ def test_the_same_image_gives_the_same_findings(tmp_path: Path) -> None:
         )
         for _ in range(2)
     )
-    assert masks(one)["Bright"].tobytes() == masks(other)["Bright"].tobytes()
+    assert masks(one, seen)["Bright"].tobytes() == masks(other, seen)["Bright"].tobytes()
