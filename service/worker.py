@@ -13,6 +13,7 @@ from pathlib import Path
 
 from service import log, processes
 from service.child import Child, ChildEnded
+from service.result_check import wrong
 from service.retry import Failure, Policy, next_attempt
 from service.stopping import Stop
 from service.tasks import (
@@ -217,7 +218,7 @@ class Worker:
             return self._again(job, str(end))
         match answer:
             case Analysed():
-                return self._keep(job, answer)
+                return self._refused(job, answer, instances) or self._keep(job, answer)
             case Unreadable():
                 return self._quarantine(job, answer.reason)
             case Failed(final=True):
@@ -270,6 +271,12 @@ class Worker:
         except CatalogueUnavailable as error:  # the token decides at the end
             log.failure("failure", error, detail="no heartbeat", job_id=job.job_id)
             return True
+
+    def _refused(self, job: Job, analysed: Analysed, instances: Instances) -> Ending | None:
+        """The end of a job whose objects are not results of its study."""
+        problems = (wrong(made, source=instances[0]) for made in analysed.objects)
+        reason = next((problem for problem in problems if problem is not None), None)
+        return None if reason is None else self._fail(job, reason)
 
     def _keep(self, job: Job, analysed: Analysed) -> Ending:
         """Results to the store, then everything about them in one transaction."""

@@ -145,7 +145,10 @@ class Workplace:
             size=len(buffer.getvalue()),
             received_at=now,
             calling_ae_title="SCANNER",
-            header={"Modality": (str(dataset.Modality),)},
+            header={
+                "Modality": (str(dataset.Modality),),
+                "PatientID": (str(dataset.PatientID),),
+            },
         )
 
 

@@ -44,6 +44,7 @@ class Provenance:
     algorithm_family: Code = ARTIFICIAL_INTELLIGENCE  # CID 7162
     model_digest: str | None = None  # SHA-256 of the model's files, in hexadecimal
     model_licence: str | None = None
+    model_arithmetic: str | None = None  # "bfloat16 on cpu"
 
     @property
     def described(self) -> str:
@@ -64,6 +65,7 @@ class Provenance:
         return (
             *((f"weights SHA-256 {digest}",) if digest else ()),
             *((f"licence {licence}",) if licence else ()),
+            *((f"computed in {self.model_arithmetic}",) if self.model_arithmetic else ()),
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import sqlalchemy as sa
 
 from service.stopping import Stop
 from service.worker import Worker
@@ -370,3 +371,19 @@ def _wait_for(check: Callable[[], Any], seconds: float = 50) -> Any:
 
 def _later(minutes: float = 0) -> datetime:
     return datetime.now(UTC) + timedelta(minutes=minutes)
+
+
+def test_an_object_of_another_patient_is_no_result(place: Workplace) -> None:
+    """What the child says is compared with what came, not believed."""
+    place.receive(slices(patient_id="ONE"))
+    place.close("good", destinations=("pacs",))
+    with place.database.transaction() as connection:
+        connection.execute(
+            sa.text("UPDATE instances SET header = :header"),
+            {"header": '{"Modality": ["CT"], "PatientID": ["TWO"]}'},
+        )
+    work(place.worker("good"))
+    failed = outcome(place, "good")
+    assert failed.state == "failed"
+    assert failed.reason == "the measurement_report has another PatientID than its source"
+    assert not failed.results

@@ -243,11 +243,17 @@ def test_the_probability_of_a_segment_goes_with_it(stack: Stack) -> None:
 
 
 def test_digest_and_licence_of_the_model_go_with_every_result(stack: Stack) -> None:
-    provenance = replace(encoded.PROVENANCE, model_digest="ab" * 32, model_licence="Apache-2.0")
+    provenance = replace(
+        encoded.PROVENANCE,
+        model_digest="ab" * 32,
+        model_licence="Apache-2.0",
+        model_arithmetic="bfloat16 on cpu",
+    )
+    said = (f"weights SHA-256 {'ab' * 32}", "licence Apache-2.0", "computed in bfloat16 on cpu")
     found = encoded.findings(stack)
     (seg,) = segmentation.encode(stack, found, provenance=provenance)
     algorithm = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
-    assert algorithm.AlgorithmParameters == f"weights SHA-256 {'ab' * 32}; licence Apache-2.0"
+    assert algorithm.AlgorithmParameters == "; ".join(said)
     report = measurement_report.encode(stack, found, provenance=provenance, segmentations=[seg])
     for group in groups(report):
         parameters = [
@@ -255,7 +261,7 @@ def test_digest_and_licence_of_the_model_go_with_every_result(stack: Stack) -> N
             for item in group.ContentSequence
             if item.ConceptNameCodeSequence[0].CodeValue == "111002"
         ]
-        assert parameters == [f"weights SHA-256 {'ab' * 32}", "licence Apache-2.0"]
+        assert parameters == list(said)
 
 
 OUTSIDE = Box(centre=(0.0, 0.0, 400.0), edges=CENTRED.edges)
