@@ -175,7 +175,7 @@ def test_trusted_code_does_not_run_where_nothing_would_keep_it(toml: Path) -> No
 def test_results_name_digest_and_licence_of_the_model(toml: Path) -> None:
     approve(toml)
     loaded = config.load(toml)
-    provenance = Analyst(child_setup(loaded))._provenance(TASK)
+    provenance = Analyst(child_setup(loaded))._provenance(TASK, "float32 on cpu")
     artifact = loaded.models[0].artifact
     assert artifact is not None
     assert provenance.model_digest == approvals.digest_of(artifact.sidecar.files)
