@@ -90,4 +90,4 @@ def _words(model: Listed) -> str:
 
 
 def _value(value: object) -> str:
-    return " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return " or ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
