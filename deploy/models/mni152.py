@@ -23,6 +23,7 @@ from pydicom.uid import MRImageStorage
 from inference import phantom
 
 HEADER_BYTES = 348
+UNSIGNED_BYTES = 2  # DT_UINT8
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CT_ONLY = ("KVP", "ConvolutionKernel", "RescaleSlope", "RescaleIntercept", "RescaleType")
 BRAIN = 0.2  # of the largest value: the template's own brain, as nilearn defines its mask
@@ -38,7 +39,7 @@ def template(file: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     (datatype,) = struct.unpack_from("<h", raw, 70)
     (offset,) = struct.unpack_from("<f", raw, 108)
     (sform,) = struct.unpack_from("<h", raw, 254)
-    if struct.unpack_from("<i", raw)[0] != HEADER_BYTES or datatype != np.uint8().itemsize * 2:
+    if struct.unpack_from("<i", raw)[0] != HEADER_BYTES or datatype != UNSIGNED_BYTES:
         raise ValueError(f"{file.name} is not the template: no NIfTI-1 of unsigned bytes")
     if sform <= 0:
         raise ValueError(f"{file.name} is not the template: no sform")
