@@ -7,7 +7,7 @@ from inference import coding, features, phantom, pipeline
 from inference.encoding import Provenance
 from inference.encoding.common import to_bytes
 from inference.findings import Findings, Image, Measurement, Segment, SegmentDefinition, Verdict
-from inference.models import Requirements
+from inference.requirements import Requirements
 
 SHAPE = (6, 48, 48)
 SPACING = (40.0, 8.0, 8.0)  # mm

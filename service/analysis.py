@@ -25,8 +25,9 @@ from inference.errors import InferenceError, ModelRefused
 from inference.features import Mask, View
 from inference.findings import Findings, Image, PlanarImage
 from inference.model_files import ModelFiles
-from inference.models import Artifact, FileModelModule, Model, ModelModule, Requirements
+from inference.models import Artifact, FileModelModule, Model, ModelModule
 from inference.pipeline import Analysis, Companions
+from inference.requirements import Requirements
 from service import approvals, kinds, log
 from service.tasks import (
     Analysed,

@@ -19,6 +19,7 @@ from inference.arrays.placement import Placement
 from inference.description import Description, Task
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
+from inference.requirements import Requirements
 
 Array = NDArray[np.generic]
 Function = Callable[[Tensor], Any]
@@ -65,14 +66,21 @@ def seen(image: Image | PlanarImage, roles: Sequence[str]) -> Seen:
 class ArrayModel:
     """See the module. `network` and, for `options.locate`, `locator` are on `device`."""
 
+    requirements: Requirements
     description: Description
     options: Options
     network: Function
     locator: Function | None = None
     device: str = "cpu"
 
-    def findings(self, image: Image | PlanarImage) -> Findings:
-        """What the network says of an image that meets the requirements."""
+    def predict(self, image: Image | PlanarImage) -> Findings:
+        """What the network finds; refused when the image is not what it wants."""
+        unmet = self.requirements.unmet(image)
+        if unmet is not None:
+            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        return self._findings(image)
+
+    def _findings(self, image: Image | PlanarImage) -> Findings:
         arrays = seen(image, self.description.roles)
         placement = self._placement(arrays)
         if placement is None:

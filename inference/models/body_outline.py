@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from inference.findings import Findings, Image, Segment, SegmentDefinition, Verdict
 from inference.measurement import densities, mean_density, volume
-from inference.models import Model, ModelCard, Requirements
+from inference.models import Model, ModelCard
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 

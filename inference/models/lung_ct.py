@@ -31,7 +31,8 @@ from inference.lungs.densitometry import Densitometry, judge
 from inference.lungs.segmentation import AIRWAY, Anatomy, segment
 from inference.lungs.separation import LEFT, RIGHT, Labels
 from inference.measurement import densities, laa950, mean_density, perc15, volume
-from inference.models import Model, ModelCard, Requirements
+from inference.models import Model, ModelCard
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 

@@ -22,7 +22,8 @@ from inference.engine.resampling import Oblique
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
-from inference.models import Artifact, Model, Requirements
+from inference.models import Artifact, Model
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 

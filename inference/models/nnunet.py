@@ -22,13 +22,14 @@ from inference.description import Description, Label, Task
 from inference.engine import device
 from inference.errors import InputRefused, ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Segment, Verdict
-from inference.models import Artifact, Model, Requirements
+from inference.models import Artifact, Model
 from inference.nnunet import loading, options, prediction, proposal
 from inference.nnunet.options import Options
 from inference.nnunet.plans import Configuration
 from inference.nnunet.prediction import Trained
 from inference.nnunet.restoration import HALF
 from inference.regions import Region
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 

@@ -8,7 +8,6 @@ the runtime, and none is loaded from elsewhere. What goes in and out: `[options]
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from inference.arrays.model import ArrayModel, Function
 from inference.arrays.options import parse
 from inference.engine import device
 from inference.errors import ModelRefused
-from inference.findings import Findings, Image, PlanarImage, Verdict
-from inference.models import Artifact, Model, Requirements
+from inference.models import Artifact, Model
 
 VERSION = "1.0.0"
 SUFFIXES = (".onnx",)
@@ -39,21 +37,6 @@ PROVIDERS = {
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Onnx:
-    """See the module."""
-
-    requirements: Requirements
-    arrays: ArrayModel
-
-    def predict(self, image: Image | PlanarImage) -> Findings:
-        """What the network finds; refused when the image is not what it wants."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
-        return self.arrays.findings(image)
-
-
 def propose(path: Path) -> Mapping[str, Any] | None:
     """The sidecar's tables for an ONNX file, or a folder with one."""
     name = proposals.file_in(path, SUFFIXES)
@@ -66,14 +49,12 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
     locator = None if options.locate is None else _network(artifact, options.locate.file)
-    return Onnx(
+    return ArrayModel(
         requirements=artifact.requirements,
-        arrays=ArrayModel(
-            description=artifact.description,
-            options=options,
-            network=_network(artifact, name),
-            locator=locator,
-        ),
+        description=artifact.description,
+        options=options,
+        network=_network(artifact, name),
+        locator=locator,
     )
 
 

@@ -21,7 +21,8 @@ from inference.description import Description
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.model_files import ModelFiles
-from inference.models import Artifact, Model, Requirements
+from inference.models import Artifact, Model
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 SUFFIXES = (".py",)

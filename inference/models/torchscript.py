@@ -9,7 +9,6 @@ import io
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,10 @@ from inference.arrays.model import ArrayModel, Function
 from inference.arrays.options import parse
 from inference.engine import device as engine_device
 from inference.errors import ModelRefused
-from inference.findings import Findings, Image, PlanarImage, Verdict
-from inference.models import Artifact, Model, Requirements
+from inference.models import Artifact, Model
 
 VERSION = "1.0.0"
 SUFFIXES = (".pt", ".ts")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorchScript:
-    """See the module."""
-
-    requirements: Requirements
-    arrays: ArrayModel
-
-    def predict(self, image: Image | PlanarImage) -> Findings:
-        """What the network finds; refused when the image is not what it wants."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
-        return self.arrays.findings(image)
 
 
 def propose(path: Path) -> Mapping[str, Any] | None:
@@ -56,15 +39,13 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     name = proposals.named(artifact.files, options.file)
     device = str(engine_device.choose(artifact.device).torch)
     locator = None if options.locate is None else _network(artifact, options.locate.file, device)
-    return TorchScript(
+    return ArrayModel(
         requirements=artifact.requirements,
-        arrays=ArrayModel(
-            description=artifact.description,
-            options=options,
-            network=_network(artifact, name, device),
-            locator=locator,
-            device=device,
-        ),
+        description=artifact.description,
+        options=options,
+        network=_network(artifact, name, device),
+        locator=locator,
+        device=device,
     )
 
 

@@ -19,7 +19,8 @@ from inference.findings import (
     Withheld,
 )
 from inference.measurement import densities, mean_density, volume
-from inference.models import Model, ModelCard, Requirements
+from inference.models import Model, ModelCard
+from inference.requirements import Requirements
 from inference.vessels.blood import Signs
 from inference.vessels.segmentation import segment
 

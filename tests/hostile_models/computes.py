@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 
 from inference.findings import Findings, Image
-from inference.models import Model, Requirements
+from inference.models import Model
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 LAYERS = 400

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from inference.findings import Findings, Image, Verdict
-from inference.models import Model, Requirements
+from inference.models import Model
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 

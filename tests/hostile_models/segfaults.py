@@ -4,7 +4,8 @@ import ctypes
 from collections.abc import Mapping
 
 from inference.findings import Findings, Image
-from inference.models import Model, Requirements
+from inference.models import Model
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 

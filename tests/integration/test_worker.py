@@ -161,7 +161,7 @@ def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
         ("segfaults", "its process crashed (SIGSEGV)"),
         ("killed", "its process was killed (SIGKILL), probably out of memory"),
         ("leaves", "its process ended by itself (exit status 3)"),
-        ("raises", "ValueError at tests/hostile_models/raises.py:16 predict"),
+        ("raises", "ValueError at tests/hostile_models/raises.py:17 predict"),
         ("hangs", "exceeded its deadline of 4 s"),
         ("unloadable", "FileNotFoundError at tests/hostile_models/unloadable.py:11 load"),
     ],

@@ -22,7 +22,8 @@ from inference.findings import (
     SegmentDefinition,
     Verdict,
 )
-from inference.models import Model, Requirements
+from inference.models import Model
+from inference.requirements import Requirements
 
 VERSION = "1.0.0"
 REQUIREMENTS = Requirements(modalities=("CR", "DX", "MG", "US", "XC", "OT"), dimensions=2)
