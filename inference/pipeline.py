@@ -15,7 +15,7 @@ from inference import attributes, features, fusion, planar, view_features, volum
 from inference.encoding import Provenance, measurement_report, segmentation
 from inference.errors import EncodingError, InputRefused
 from inference.features import FeatureVector, Mask, View
-from inference.findings import Findings, Verdict
+from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.models import Model
 from inference.planar import Views
 from inference.volume import Stack
@@ -85,10 +85,18 @@ def analyse(
     except InputRefused as refusal:
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
         return _refused(datasets, findings, provenance, options)
-    findings = model.predict(stack.image)
+    findings = found_in(stack.image, model)
     if findings.verdict is Verdict.NOT_ANALYSED:
         return _refused(stack, findings, provenance, options)
     return _found(stack, findings, provenance)
+
+
+def found_in(image: Image | PlanarImage, model: Model) -> Findings:
+    """What a model finds; of an image that lacks what it requires, why it was not asked."""
+    unmet = model.requirements.unmet(image)
+    if unmet is not None:
+        return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+    return model.predict(image)
 
 
 def describe(
@@ -151,7 +159,7 @@ def _analyse_views(
     except InputRefused as refusal:
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
         return _refused(datasets, findings, provenance, options)
-    by_view = tuple(_look(view, model) for view in views.views)
+    by_view = tuple(found_in(view.image, model) for view in views.views)
     together = verdict_on(by_view)
     if together.verdict is Verdict.NOT_ANALYSED:
         refused = _refused(views.headers, together, provenance, options)
@@ -171,13 +179,6 @@ def _analyse_views(
         views=views,
         by_view=by_view,
     )
-
-
-def _look(view: planar.View, model: Model) -> Findings:
-    unmet = model.requirements.unmet(view.image)
-    if unmet is not None:
-        return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
-    return model.predict(view.image)
 
 
 def verdict_on(by_view: Sequence[Findings]) -> Findings:

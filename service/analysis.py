@@ -251,11 +251,14 @@ class _Watched:
         return findings
 
     def describe(self, analysis: Analysis) -> tuple[features.FeatureVector, ...]:
-        """The feature vectors; none of an image that the model did not see."""
+        """The feature vectors: of a stack, and of planar images if the model was asked of any."""
         if analysis.views is not None and self._asked is not None:
             return pipeline.describe_views(analysis.views)
-        if analysis.stack is None or self._view is None or self._outlines is None:
+        if analysis.stack is None:
             return ()
+        if self._view is None or self._outlines is None:  # (not what the model requires)
+            view = features.look(analysis.stack.image)
+            return pipeline.describe(analysis.stack, analysis.findings, view, ())
         return pipeline.describe(
             analysis.stack, analysis.findings, self._view.result(), self._outlines.result()
         )

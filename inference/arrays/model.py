@@ -74,13 +74,7 @@ class ArrayModel:
     device: str = "cpu"
 
     def predict(self, image: Image | PlanarImage) -> Findings:
-        """What the network finds; refused when the image is not what it wants."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
-        return self._findings(image)
-
-    def _findings(self, image: Image | PlanarImage) -> Findings:
+        """What the network finds; refused when the coarse network finds no place to look at."""
         arrays = seen(image, self.description.roles)
         placement = self._placement(arrays)
         if placement is None:

@@ -51,7 +51,7 @@ class Model(Protocol):
         ...
 
     def predict(self, image: Any) -> Findings:
-        """Look at one `Image` or, of 2 dimensions, at one `PlanarImage`.
+        """Look at one `Image` or, of 2 dimensions, at one `PlanarImage`, that meets `requirements`.
 
         A refusal is an answer (`Verdict.NOT_ANALYSED`), not an exception.
         """

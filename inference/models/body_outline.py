@@ -53,9 +53,6 @@ class BodyOutline:
 
     def predict(self, image: Image) -> Findings:
         """Outline the body; refused when there is none."""
-        unmet = REQUIREMENTS.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
         mask = outline(image.volume)
         if mask.sum() * image.volume.voxel_volume < SMALLEST_BODY_CM3 * 1000:
             return Findings(verdict=Verdict.NOT_ANALYSED, reason="no body found in the image")

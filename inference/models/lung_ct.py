@@ -108,9 +108,6 @@ class LungCT:
 
     def predict(self, image: Image) -> Findings:
         """Segment and measure one chest; a refusal is an answer with its reason."""
-        unmet = REQUIREMENTS.unmet(image)
-        if unmet is not None:
-            return _not_analysed(unmet)
         upright = image.volume.to_patient_orientation("HPL")  # towards head, back, left
         steps = upright.spacing
         spacing = (float(steps[0]), float(steps[1]), float(steps[2]))

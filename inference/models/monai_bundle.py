@@ -101,9 +101,6 @@ class DetectionModel:
 
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What the bundle detects in one image."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
         with warnings.catch_warnings(action="ignore"):  # a bundle's own, of the year it was written
             boxes = detection.found(self.detector, image, self.description)
         return detection.findings(boxes, image, self.description)
@@ -125,9 +122,6 @@ class BundleModel:
 
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What the bundle says of one image."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
         with warnings.catch_warnings(action="ignore"):  # a bundle's own, of the year it was written
             if self.quick is not None and isinstance(image, Image):
                 try:

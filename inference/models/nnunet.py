@@ -84,9 +84,6 @@ class NnUnet:
 
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What it segments in one image."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
         try:
             labelled = self.labelled(image)
         except InputRefused as refusal:

@@ -19,7 +19,7 @@ from inference.arrays import proposals, returned
 from inference.arrays.model import seen
 from inference.description import Description
 from inference.errors import ModelRefused
-from inference.findings import Findings, Image, PlanarImage, Verdict
+from inference.findings import Findings, Image, PlanarImage
 from inference.model_files import ModelFiles
 from inference.models import Artifact, Model
 from inference.requirements import Requirements
@@ -44,10 +44,7 @@ class Python:
     function: Predict
 
     def predict(self, image: Image | PlanarImage) -> Findings:
-        """What the function finds; refused when the image is not what it wants."""
-        unmet = self.requirements.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
+        """What the function finds."""
         return returned.findings(self._ask(image), image, self.description)
 
     def _ask(self, image: Image | PlanarImage) -> object:

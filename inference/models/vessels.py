@@ -73,9 +73,6 @@ class VesselsCT:
 
     def predict(self, image: Image) -> Findings:
         """Segment and measure; a refusal is an answer with its reason."""
-        unmet = REQUIREMENTS.unmet(image)
-        if unmet is not None:
-            return Findings(verdict=Verdict.NOT_ANALYSED, reason=unmet)
         upright = image.volume.to_patient_orientation("HPL")  # towards head, back, left
         steps = upright.spacing
         found = segment(upright.array, (float(steps[0]), float(steps[1]), float(steps[2])))

@@ -255,7 +255,7 @@ def test_an_empty_image_is_not_analysed(top: Path) -> None:
 
 
 def test_another_modality_is_not_analysed(top: Path) -> None:
-    findings = model(top).predict(stack(modality="MR"))
+    findings = pipeline.found_in(stack(modality="MR"), model(top))
     assert findings.verdict is Verdict.NOT_ANALYSED
 
 

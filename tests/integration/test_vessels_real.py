@@ -18,6 +18,7 @@ import pytest
 from inference import volume
 from inference.findings import Acquisition, Findings, Image, Verdict
 from inference.models import vessels
+from inference.pipeline import found_in
 
 pytestmark = pytest.mark.shared_data
 
@@ -88,7 +89,7 @@ def test_the_aorta_and_the_vessels_of_both_lungs_are_in_it(
     ],
 )
 def test_thick_slices_are_refused(data: Path, archive: str, reason: str) -> None:
-    refused = vessels.load({}).predict(image(data / archive))
+    refused = found_in(image(data / archive), vessels.load({}))
     assert (refused.verdict, refused.reason) == (Verdict.NOT_ANALYSED, reason)
 
 

@@ -19,6 +19,7 @@ from inference.lungs.segmentation import segment
 from inference.lungs.separation import LEFT, RIGHT, sides
 from inference.models import body_outline, lung_ct
 from inference.phantom import Phantom, thorax
+from inference.pipeline import found_in
 
 SOFT = Acquisition(modality="CT", slice_thickness_mm=3.0, convolution_kernel="STANDARD")
 
@@ -290,7 +291,7 @@ def coronal() -> Image:
     ],
 )
 def test_not_analysed_and_why(refused: Image, words: str) -> None:
-    findings = lung_ct.load({}).predict(refused)
+    findings = found_in(refused, lung_ct.load({}))
     assert findings.verdict is Verdict.NOT_ANALYSED
     assert words in str(findings.reason)
     assert findings.segments == ()

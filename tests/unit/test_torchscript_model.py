@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inference import phantom, regions
+from inference import phantom, pipeline, regions
 from inference.arrays.options import DEFAULTS, Locate
 from inference.arrays.rules import RULES
 from inference.errors import ModelError, ModelRefused
@@ -108,7 +108,7 @@ def ask(
     }
     file = scripted(network, folder / "net.pt")
     made = artifact(file, labels, options=options, trusted=trusted, **described)
-    return torchscript.load({}, made).predict(seen)
+    return pipeline.found_in(seen, torchscript.load({}, made))
 
 
 def masks(findings: Findings, seen: Image | PlanarImage) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from inference.encoding import Provenance
 from inference.findings import Acquisition, Findings, Image, Verdict
 from inference.models import vessels
 from inference.phantom import Phantom, datasets, thorax
-from inference.pipeline import Options, analyse
+from inference.pipeline import Options, analyse, found_in
 from inference.vessels.isotropic import isotropic, resampled, restored
 from inference.vessels.segmentation import segment
 from inference.vessels.tubes import line_filter
@@ -40,7 +40,7 @@ def image(phantom: Phantom, acquisition: Acquisition = STATED) -> Image:
 
 
 def predict(phantom: Phantom, acquisition: Acquisition = STATED) -> Findings:
-    return vessels.load({}).predict(image(phantom, acquisition))
+    return found_in(image(phantom, acquisition), vessels.load({}))
 
 
 @cache
@@ -219,7 +219,7 @@ def test_what_it_cannot_analyse_is_refused(
 def test_coronal_slices_are_refused() -> None:
     affine = np.diag([1.0, 1.0, 1.0, 1.0])[[1, 0, 2, 3]]
     volume = hd.Volume(np.zeros((60, 30, 30), np.int16), affine, "PATIENT")
-    findings = vessels.load({}).predict(Image(volume=volume, acquisition=STATED))
+    findings = found_in(Image(volume=volume, acquisition=STATED), vessels.load({}))
     assert findings.reason == "the slices are not axial"
 
 
