@@ -4,7 +4,7 @@ Fewer windows at a time, then sums of scores on the host, give the same labels. 
 show the network less around each voxel and are the last resort: the result has to say so.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from inference.engine.sliding_window import Windows
 
 MULTIPLE = 32  # voxels: what networks with up to five levels can halve
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,22 @@ def managed(run: Callable[[Effort], T], effort: Effort) -> tuple[T, Effort]:
 
     Raises what `run` raised when the smallest is still too much.
     """
-    for attempt in _attempts(effort):
+    return first_that_fits(run, tuple(_attempts(effort)))
+
+
+def first_that_fits(run: Callable[[E], T], efforts: Sequence[E]) -> tuple[T, E]:
+    """What `run` gives with the first of some efforts for which memory suffices, and that effort.
+
+    Raises what `run` raised with the last.
+    """
+    *others, last = efforts
+    for effort in others:
         try:
-            return run(attempt), attempt
+            return run(effort), effort
         except (MemoryError, RuntimeError) as error:
-            if not is_exhausted(error) or smaller(attempt) is None:
+            if not is_exhausted(error):
                 raise
-    raise MemoryError
+    return run(last), last
 
 
 def _attempts(effort: Effort | None) -> Iterator[Effort]:

@@ -1,4 +1,4 @@
-"""bfloat16 only where the hardware has it and a model's answers stay those of float32.
+"""Half precision only where the hardware has it and a model's answers stay those of float32.
 
 Both are compared once, when a model is loaded, on windows that are given. The choice is the same
 on every start of one machine; other machines may choose otherwise, and bfloat16 gives other last
@@ -24,11 +24,15 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"  # of GPUs; what nnU-Net's own package computes in there
+
+
+HALVES = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """`agreement`: of bfloat16 with float32, 0 to 1; None where it was not measured."""
+    """`agreement`: of half precision with float32, 0 to 1; None where it was not measured."""
 
     precision: Precision
     agreement: float | None = None
@@ -41,35 +45,48 @@ def choose(
     samples: Sequence[Tensor],
     *,
     bound: float = BOUND,
+    quick: Precision = Precision.BFLOAT16,
 ) -> Choice:
     """The faster arithmetic that agrees: what `rule` decides on `samples` (channels, *size).
 
     The agreement is the smaller of the fraction of equal decisions and, where float32 finds
     anything but the first class, the Dice of all that is found, class by class.
     """
-    if not device.bfloat16 or bound > 1:
+    if bound > 1 or not available(quick, device):
         return Choice(precision=Precision.FLOAT32)
     exact = predictor(network, device, Precision.FLOAT32)
-    quick = predictor(network, device, Precision.BFLOAT16)
+    half = predictor(network, device, quick)
     with torch.inference_mode():
-        agreement = min(_agreement(exact, quick, rule, sample[None]) for sample in samples)
-    enough = agreement >= bound
-    precision = Precision.BFLOAT16 if enough else Precision.FLOAT32
-    return Choice(precision=precision, agreement=agreement)
+        agreement = min(_agreement(exact, half, rule, sample[None]) for sample in samples)
+    return Choice(precision=quick if agreement >= bound else Precision.FLOAT32, agreement=agreement)
 
 
-def predictor(network: torch.nn.Module, device: Device, precision: Precision) -> Predict:
+def available(precision: Precision, device: Device) -> bool:
+    """Whether a device computes in it without being slower than in float32."""
+    match precision:
+        case Precision.FLOAT32:
+            return True
+        case Precision.BFLOAT16:
+            return device.bfloat16
+        case Precision.FLOAT16:
+            return device.torch.type == "cuda"
+
+
+def predictor(
+    network: torch.nn.Module, device: Device, precision: Precision, *, channels_last: bool = True
+) -> Predict:
     """The network on its device, windows and scores on the caller's; channels last in memory.
 
     Of several outputs (deep supervision) the first, which is the full resolution.
     """
+    half = HALVES.get(precision)
 
     def predict(batch: Tensor) -> Tensor:
-        layout = torch.channels_last_3d if batch.ndim == 5 else torch.channels_last
-        windows = batch.to(device.torch).contiguous(memory_format=layout)
-        with torch.autocast(
-            device.torch.type, torch.bfloat16, enabled=precision is Precision.BFLOAT16
-        ):
+        windows = batch.to(device.torch)
+        if channels_last:
+            layout = torch.channels_last_3d if batch.ndim == 5 else torch.channels_last
+            windows = windows.contiguous(memory_format=layout)
+        with torch.autocast(device.torch.type, half, enabled=half is not None):
             scores = network(windows)
         while isinstance(scores, list | tuple):
             scores = scores[0]

@@ -47,6 +47,16 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """Windows in a volume. `starts`: where they begin along each axis, in rising order; `weights`:
+    of a window's voxels; its shape is the window's, its type that in which scores are summed.
+    """
+
+    starts: tuple[Sequence[int], ...]
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slab:
     """Finished planes of an axis. `scores`: (classes, *spatial), valid until the next slab."""
 
@@ -66,19 +76,38 @@ def slabs(
     size = windows.fitted(shape)
     margins = _margins(shape, size)
     padded = _pad(image, margins, windows)
-    starts = [
+    starts = tuple(
         _starts(extent, window, overlap)
         for extent, window, overlap in zip(padded.shape[1:], size, windows.overlap, strict=True)
-    ]
-    sums = _Sums(padded.shape[1:], axis, size, _weights(size, windows, image.device))
-    for first, following in itertools.pairwise([*starts[axis], padded.shape[axis + 1]]):
+    )
+    tiling = Tiling(starts=starts, weights=_weights(size, windows, image.device))
+    for slab in tiled(padded, predict, tiling, axis=axis, batch=windows.batch, divided=divided):
+        yield Slab(start=slab.start, scores=_unpadded(slab.scores, shape, margins))
+
+
+def tiled(
+    image: Tensor,
+    predict: Predict,
+    tiling: Tiling,
+    *,
+    axis: int,
+    batch: int = 1,
+    divided: bool = True,
+) -> Iterator[Slab]:
+    """As `slabs`, of an image that is nowhere smaller than a window, with windows of any rule.
+
+    Windows are summed in the order of `itertools.product(*starts)` when `axis` is the first.
+    """
+    starts, size = tiling.starts, tuple(tiling.weights.shape)
+    sums = _Sums(image.shape[1:], axis, size, tiling.weights)
+    for first, following in itertools.pairwise([*starts[axis], image.shape[axis + 1]]):
         row = [*starts[:axis], [first], *starts[axis + 1 :]]
-        for corners in _batches(itertools.product(*row), windows.batch):
-            batch = torch.stack([padded[_place(corner, size)] for corner in corners])
-            sums.add(corners, _checked(predict(batch), batch))
-        finished = sums.finished(following, divided=divided)
-        yield Slab(start=first, scores=_unpadded(finished, shape, margins))
-        sums.advance(following)
+        for corners in _batches(itertools.product(*row), batch):
+            seen = torch.stack([image[_place(corner, size)] for corner in corners])
+            sums.add(corners, _checked(predict(seen), seen))
+        if following > first:  # (windows of small steps may begin at one place)
+            yield Slab(start=first, scores=sums.finished(following, divided=divided))
+            sums.advance(following)
 
 
 def longest_axis(shape: Sequence[int], size: Sequence[int]) -> int:
@@ -109,7 +138,10 @@ class _Sums:
             local = [*corner]
             local[self._axis] -= self._origin
             place = _place(local, self._size)
-            self._scores[place].addcmul_(of_window, self._weights)
+            if self._scores.dtype == torch.float32:
+                self._scores[place].addcmul_(of_window, self._weights)
+            else:  # (weighted in float32, rounded once when it is added)
+                self._scores[place] += of_window.float() * self._weights
             self._weight[place[1:]] += self._weights
 
     def finished(self, until: int, *, divided: bool) -> Tensor:

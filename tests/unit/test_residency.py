@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inference.engine import device as devices
-from inference.engine.effort import Effort, managed, smaller
+from inference.engine.effort import Effort, first_that_fits, managed, smaller
 from inference.engine.residency import GIB, Needs, Residents, evicted
 from inference.engine.sliding_window import Windows, slabs
 from inference.errors import ModelRefused
@@ -146,6 +146,21 @@ def test_when_nothing_is_left_to_try_the_error_is_the_devices() -> None:
 
     with pytest.raises(MemoryError, match="32, 32, 32"):
         managed(run, Effort(windows=WINDOWS, on_host=True))
+
+
+def test_the_efforts_of_a_caller_are_tried_in_their_order() -> None:
+    tries: list[int] = []
+
+    def run(effort: int) -> str:
+        tries.append(effort)
+        if effort > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "done"
+
+    assert first_that_fits(run, (4, 2, 1, 0)) == ("done", 1)
+    assert tries == [4, 2, 1]
+    with pytest.raises(torch.OutOfMemoryError):
+        first_that_fits(run, (4, 2))
 
 
 def test_fewer_windows_at_once_give_the_same_scores() -> None:

@@ -3,6 +3,7 @@
 Not covered: that a bundle's parts are recognised (integration/test_engine.py), GPUs.
 """
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,15 @@ from scipy.spatial.transform import Rotation
 from inference.engine import labelling
 from inference.engine.labelling import Rule
 from inference.engine.resampling import LPS_TO_RAS, Mapping, Oblique, mapping
-from inference.engine.sliding_window import Slab, UnevenScores, Windows, longest_axis, slabs
+from inference.engine.sliding_window import (
+    Slab,
+    Tiling,
+    UnevenScores,
+    Windows,
+    longest_axis,
+    slabs,
+    tiled,
+)
 
 CPU = torch.device("cpu")
 MANY = settings(max_examples=15, deadline=None, derandomize=True)
@@ -266,3 +275,33 @@ def test_more_classes_than_a_byte_holds() -> None:
     found = labelling.largest(scores)
     assert found.tolist() == [0, 299]
     assert found.dtype is torch.int16
+
+
+@MANY
+@given(axis=st.integers(0, 2), repeated=st.booleans(), half=st.booleans())
+def test_windows_of_any_rule_are_summed_once_each(axis: int, *, repeated: bool, half: bool) -> None:
+    """Uneven starts, some of them twice, weights of float32 and float16, against one large sum."""
+    image = torch.from_numpy(np.random.default_rng(axis).random((1, 14, 13, 12), np.float32))
+    starts = tuple((0, 3, 3, size - 6) if repeated else (0, 5, size - 6) for size in (14, 13, 12))
+    weights = torch.rand(6, 6, 6, generator=torch.Generator().manual_seed(1)) + 0.5
+    weights = weights.half() if half else weights
+    network = Blur(1, 3)
+    expected = torch.zeros(3, 14, 13, 12)
+    counted = torch.zeros(14, 13, 12)
+    for corner in itertools.product(*starts):
+        place = tuple(slice(start, start + 6) for start in corner)
+        window = image[(slice(None), *place)]
+        expected[(slice(None), *place)] += network(window[None])[0] * weights
+        counted[place] += weights
+    tiling = Tiling(starts=starts, weights=weights)
+    found = list_of(tiled(image, network, tiling, axis=axis, batch=2))
+    joined = torch.cat(found, dim=axis + 1)
+    assert joined.dtype == weights.dtype
+    torch.testing.assert_close(
+        joined.float(), expected / counted, rtol=0, atol=0.02 if half else 1e-5
+    )
+
+
+def list_of(found: Iterator[Slab]) -> list[torch.Tensor]:
+    """Scores that stay when the next slab comes."""
+    return [slab.scores.clone() for slab in found]
