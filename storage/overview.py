@@ -56,6 +56,7 @@ class Outcome:
     results: tuple[Result, ...]
     deliveries: tuple[Delivery, ...]  # without those withdrawn
     effort: Effort = UNKNOWN_EFFORT
+    reserved_until: datetime | None = None  # of a job that waits: a worker reads its study ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +302,7 @@ def _of_job(
         results=results,
         deliveries=deliveries,
         effort=rows.effort(row),
+        reserved_until=row.lease_until if row.state is JobState.WAITING else None,
     )
 
 

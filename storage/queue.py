@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage import outbox, rows, states
+from storage import claims, outbox, rows, states
 from storage.closing import request_jobs
 from storage.database import Database, insert, lock
 from storage.planning import plan_deliveries, replace_results, withdraw
@@ -38,38 +38,57 @@ class Queue:
         self._database = database
 
     def claim(
-        self, *, worker: str, models: Sequence[str], now: datetime, lease_until: datetime
+        self,
+        *,
+        worker: str,
+        models: Sequence[str],
+        now: datetime,
+        lease_until: datetime,
+        reserved: Job | None = None,
     ) -> Job | None:
         """WAITING -> RUNNING for the most urgent job of these models that is due; None when there
         is none, which is found out without keeping anybody from writing.
+
+        Of those alike `reserved`, this worker's own, comes first, and last what others reserved.
         """
-        first = (
-            sa.select(JOBS.c.id)
-            .where(JOBS.c.state.in_(states.JOBS.sources("claim")), JOBS.c.due_at <= now)
-            .where(JOBS.c.model.in_(models))
-            .order_by(JOBS.c.priority, JOBS.c.due_at, JOBS.c.id)
-            .limit(1)
-        )
         with self._database.read() as connection:
-            if connection.execute(first).first() is None:
+            if claims.most_urgent(connection, models=models, now=now) is None:
                 return None
-        claimed = (
-            sa.update(JOBS)
-            .where(JOBS.c.id == first.with_for_update(skip_locked=True).scalar_subquery())
-            .values(
-                state=JobState.RUNNING,
-                worker=worker,
-                attempts=JOBS.c.attempts + 1,
-                token=JOBS.c.token + 1,
-                lease_until=lease_until,
-                started_at=now,
-                finished_at=None,
-            )
-            .returning(JOBS.c.id)
-        )
         with self._database.transaction() as connection:
-            job_id = connection.execute(claimed).scalar_one_or_none()
+            job_id = claims.claim(
+                connection,
+                worker=worker,
+                models=models,
+                now=now,
+                lease_until=lease_until,
+                reserved=reserved,
+            )
             return None if job_id is None else _job(connection, job_id)
+
+    def reserve(
+        self, *, worker: str, models: Sequence[str], now: datetime, until: datetime
+    ) -> Job | None:
+        """The job that this worker will claim next stays WAITING and is noted as read ahead; None
+        when there is none that was never tried.
+
+        Nobody is kept from claiming it. It costs no attempt, and after `until` it never was.
+        """
+        with self._database.read() as connection:
+            if connection.execute(claims.reservable(models, now)).first() is None:
+                return None
+        with self._database.transaction() as connection:
+            job_id = claims.reserve(connection, worker=worker, models=models, now=now, until=until)
+            return None if job_id is None else _job(connection, job_id)
+
+    def keep_reserved(self, job: Job, *, until: datetime) -> bool:
+        """The worker lives. False: the job was claimed by another, superseded or reserved anew."""
+        with self._database.transaction() as connection:
+            return _move(connection, job, "reserve", {"lease_until": until})
+
+    def unreserve(self, job: Job) -> bool:
+        """As if it had not been reserved."""
+        with self._database.transaction() as connection:
+            return _move(connection, job, "reserve", {"lease_until": None})
 
     def heartbeat(self, job: Job, *, lease_until: datetime) -> bool:
         """The worker lives: the lease is longer. False: the job was lost, cancelled or rescued."""

@@ -58,6 +58,7 @@ JOBS = Machine(
     states=JobState,
     arrows=(
         *_from((None, JobState.CANCELLED), "close", JobState.WAITING),
+        *_from((JobState.WAITING,), "reserve", JobState.WAITING),
         *_from((JobState.WAITING,), "claim", JobState.RUNNING),
         *_from((JobState.RUNNING,), "heartbeat", JobState.RUNNING),
         *_from((JobState.RUNNING,), "expired", JobState.RUNNING),

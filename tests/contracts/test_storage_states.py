@@ -57,6 +57,13 @@ class Node:
         wanted = [request(arrival, destinations=["archive"])]
         assert self.catalog.close_series(arrival, wanted, [], START)
 
+    def reserve(self) -> None:
+        """Every verb of a reservation, in turn."""
+        self.put(JOBS, attempts=0)
+        self.queue.reserve(worker="w", models=["lung-ct"], now=START, until=LATER)
+        self.queue.keep_reserved(self.job(), until=LATER)
+        self.queue.unreserve(self.job())
+
     def supersede(self) -> None:
         self.catalog.register([instance(99)])
         arrival = ripe(self.catalog)
@@ -93,6 +100,7 @@ VERBS_OF_JOBS: dict[str, Callable[[Node], Any]] = {
     "claim": lambda node: node.queue.claim(
         worker="w", models=["lung-ct"], now=START, lease_until=LATER
     ),
+    "reserve": Node.reserve,
     "heartbeat": lambda node: node.queue.heartbeat(node.job(), lease_until=LATER),
     "expired": lambda node: node.queue.expired(LATER),
     "complete": lambda node: complete(node.queue, node.job()),
