@@ -7,7 +7,7 @@ The same bundle, weights, volume and device. Each side is a process of its own, 
 its labels on disk. MONAI's runs the bundle's own configuration with its readers, inversion and
 writers; only paths, the number of reading processes (0: it would count as memory) and an
 uncompressed output are set. Ours gets the volume as the node has it, an array with its affine,
-and makes findings. Needs the extra `benchmark`.
+and makes findings, without ignite, which the node does not install. Needs the extra `benchmark`.
 
 The zoo's weights cannot be had here. Those that are made are trained for about a minute each on a
 synthetic thorax (tissue, or body, lungs and airway), since a network with random
@@ -163,9 +163,9 @@ def fit(network: Any, image: Any, classes: Any, steps: int) -> None:
 def model_files(place: Path) -> Any:
     """The bundle's files, pinned as they are."""
     from inference.model_files import ModelFiles
-    from service import sidecar
+    from service import model_folder
 
-    return ModelFiles(path=place, digests=sidecar.digests(place))
+    return ModelFiles(path=place, digests=model_folder.digests(place))
 
 
 def stock_command(place: Path, image: Path, output: Path) -> list[str]:
@@ -348,6 +348,7 @@ def verdict(
 def main() -> int:
     """Print the figures; 1 when an aim is missed."""
     if sys.argv[1:2] == ["--ours"]:
+        sys.modules["ignite"] = None  # type: ignore[assignment]  (as if it were not installed)
         ours(*map(Path, sys.argv[2:5]))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

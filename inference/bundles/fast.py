@@ -137,22 +137,19 @@ def load(recipe: Recipe, description: Description, device: Device) -> FastBundle
 
 
 def _samples(chain: Chain, description: Description) -> list[Tensor]:
-    """Seeded windows as the network sees images: two of a synthetic chest for CT, else blobs."""
+    """A seeded window as the network sees images: a synthetic chest for CT, else blobs."""
     size = tuple(extent if extent > 0 else WINDOW for extent in chain.windows.size)
     channels = max(1, len(description.roles))
-    made = _chest(chain, size) if description.modalities == ("CT",) else [_field(size)]
-    return [_changed(one.expand(channels, *size), chain.after, chain.image_key) for one in made]
+    made = _chest(chain, size) if description.modalities == ("CT",) else _field(size)
+    return [_changed(made.expand(channels, *size), chain.after, chain.image_key)]
 
 
-def _chest(chain: Chain, size: tuple[int, ...]) -> list[Tensor]:
-    """Opposite corners of the middle of a chest, HU, each a window (1, right, front, head)."""
-    right, front, head = (extent * 3 // 2 for extent in size)
+def _chest(chain: Chain, size: tuple[int, ...]) -> Tensor:
+    """The middle of a chest, HU, as a window (1, right, front, head)."""
+    right, front, head = size
     x, y, z = chain.spacing or (1.0, 1.0, 1.0)
     hu = phantom.thorax((head, front, right), (z, y, x), seed=SEED).hu
-    chest = torch.from_numpy(hu.astype(np.float32)).permute(2, 1, 0).flip(0, 1)
-    first = tuple(slice(0, extent) for extent in size)
-    last = tuple(slice(-extent, None) for extent in size)
-    return [chest[first][None], chest[last][None]]
+    return torch.from_numpy(hu.astype(np.float32)).permute(2, 1, 0).flip(0, 1)[None]
 
 
 def _field(size: tuple[int, ...]) -> Tensor:

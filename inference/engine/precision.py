@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inference.engine.device import Device
+from inference.engine.folding import folded
 from inference.engine.labelling import Rule, decided, largest
 from inference.engine.sliding_window import Predict
 
@@ -77,9 +78,12 @@ def predictor(
 ) -> Predict:
     """The network on its device, windows and scores on the caller's; channels last in memory.
 
-    Of several outputs (deep supervision) the first, which is the full resolution.
+    Of several outputs (deep supervision) the first, which is the full resolution. In bfloat16
+    batch normalisations are folded into convolutions: it is not exact anyway, and is measured.
     """
     half = HALVES.get(precision)
+    if precision is Precision.BFLOAT16:
+        network = folded(network)
 
     def predict(batch: Tensor) -> Tensor:
         windows = batch.to(device.torch)
