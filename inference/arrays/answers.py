@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from inference import calibration
+from inference import calibration, thresholds
 from inference.arrays.options import Output
-from inference.arrays.segmentation import OWN_RULE, channel
+from inference.arrays.segmentation import channel
 from inference.description import Description, Label
 from inference.errors import ModelRefused
 from inference.findings import Classification, Measurement
@@ -22,18 +22,16 @@ def probabilities(outputs: Tensor, description: Description, output: Output) -> 
 def classifications(
     likely: Tensor, description: Description, output: Output
 ) -> Iterator[Classification]:
-    """Of several classes the most probable, or each that is probable enough when they overlap.
+    """The classes that count, as `thresholds` says. `likely`: see `probabilities`.
 
-    `likely`: see `probabilities`. When the most probable has no label there is no answer; a
-    network of one output says how probable one class is, which may be none.
+    When the most probable has no label there is no answer; a network of one output says how
+    probable one class is, which may be none. Raises ModelRefused for a label of no output.
     """
-    exclusive = not description.overlapping and likely.numel() > 1
     for label in description.labels:
-        probability = float(channel(likely, label))
-        least = label.threshold if exclusive or label.threshold is not None else OWN_RULE
-        beaten = exclusive and label.value != int(likely.argmax())
-        if not beaten and (least is None or probability >= least):
-            yield classification(label, None if output.activation == "none" else probability)
+        channel(likely, label)
+    for label in thresholds.said(likely.tolist(), description):
+        probability = float(likely[label.value])
+        yield classification(label, None if output.activation == "none" else probability)
 
 
 def nameless(likely: Tensor, description: Description) -> tuple[str, ...]:

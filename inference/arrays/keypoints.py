@@ -8,17 +8,16 @@ from inference import peaks as tops
 from inference.arrays.options import Output
 from inference.arrays.segmentation import activated, channel
 from inference.description import Description, Label
+from inference.peaks import Top
 
 
 def peaks(
     channels: Tensor, description: Description, output: Output
-) -> Iterator[tuple[Label, tuple[float, ...], float]]:
-    """Each label, the index of its maximum in the network's grid, and how high that is.
+) -> Iterator[tuple[Label, Top]]:
+    """Each label and the top of its heat map in the network's grid.
 
     `channels`: (channel, *space).
     """
     heat = activated(channels, output)
     for label in description.labels:
-        values = channel(heat, label).double().cpu().numpy()
-        place, height = tops.peak(values)
-        yield label, place, height
+        yield label, tops.top(channel(heat, label).double().cpu().numpy())

@@ -5,7 +5,7 @@ activate, cut, back to the source's grid, decide.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -211,10 +211,8 @@ def _keypoints(
     model: ArrayModel, image: Image | PlanarImage, placement: Placement, channels: Tensor
 ) -> Findings:
     found = (
-        (label, placement.source_index(place), probability)
-        for label, place, probability in keypoints.peaks(
-            channels, model.description, model.options.output
-        )
+        (label, replace(top, place=placement.source_index(top.place)))
+        for label, top in keypoints.peaks(channels, model.description, model.options.output)
     )
     return results.pointed(image, model.description, found)
 

@@ -221,7 +221,7 @@ def _axes(options: Options, axes: int) -> Sequence[tuple[bool, str]]:
 
 
 def _combinations(options: Options, description: Description) -> Sequence[tuple[bool, str]]:
-    task, output = description.task, options.output
+    task, output, labels = description.task, options.output, description.labels
     places = (Task.SEGMENTATION, Task.KEYPOINTS)
     wrong = refused(output.calibration, {}, output.activation, description.labels)
     return [
@@ -245,6 +245,10 @@ def _combinations(options: Options, description: Description) -> Sequence[tuple[
             output.form == "label_map"
             and (task is not Task.SEGMENTATION or description.overlapping),
             "options.output.form: a label map is a segmentation without overlap; allowed: channels",
+        ),
+        (
+            output.form == "label_map" and any(one.threshold is not None for one in labels),
+            "labels: a label map says nothing of probabilities; allowed: no threshold",
         ),
         (
             output.form == "label_map" and bool(options.window.size),

@@ -10,6 +10,7 @@ from inference import measurement, peaks, regions
 from inference.description import Description, Label
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, Keypoint, PlanarImage, Segment, Verdict
+from inference.peaks import Top
 
 Mask = NDArray[np.bool_]
 Index = Sequence[float]
@@ -54,19 +55,20 @@ def shape_of(image: Image | PlanarImage) -> tuple[int, ...]:
 def pointed(
     image: Image | PlanarImage,
     description: Description,
-    points: Iterable[tuple[Label, Index, float]],
+    points: Iterable[tuple[Label, Top]],
 ) -> Findings:
-    """Tops of heat maps in the image's grid, and how high; those below the threshold are none."""
+    """Tops of heat maps in the image's grid; those that are no point, and why."""
     keypoints, absent = [], []
-    for label, index, height in points:
-        if label.threshold is not None and height < label.threshold:
-            absent.append(label.definition.label)
+    for label, top in points:
+        lacking = top.lacking(label.threshold)
+        if lacking is not None:
+            absent.append(f"{label.definition.label} ({lacking})")
             continue
         keypoints.append(
             Keypoint(
                 definition=label.definition,
-                position=located(image, index),
-                probability=peaks.probability(height),
+                position=located(image, top.place),
+                probability=peaks.probability(top.height),
             )
         )
     return Findings(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from inference import thresholds
 from inference.arrays.options import Output
 from inference.arrays.placement import Placement
 from inference.calibration import probabilities
@@ -18,7 +19,6 @@ from inference.description import Description, Label
 from inference.errors import ModelRefused
 
 Mask = NDArray[np.bool_]
-OWN_RULE = 0.5  # probability from which a channel of its own counts
 
 
 def activated(channels: Tensor, output: Output) -> Tensor:
@@ -64,8 +64,7 @@ def _overlapping(
 ) -> Iterator[tuple[Label, Mask]]:
     for label in description.labels:
         values = placement.back(channel(channels, label), "linear")
-        least = OWN_RULE if label.threshold is None else label.threshold
-        yield label, values >= least
+        yield label, values >= thresholds.alone(label)
 
 
 def _largest(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
-from inference import calibration, measurement, regions
+from inference import calibration, measurement, regions, thresholds
 from inference.bundles.grids import Values
 from inference.calibration import Interval
 from inference.description import Description, Label
@@ -35,12 +35,14 @@ def segmentation(values: Values, image: Image | PlanarImage, description: Descri
     if description.overlapping:
         found = _channels(values, description)
     else:
-        found = _labels(_label_map(values), description)
+        found = _labels(_label_map(values, description), description)
     return _segmented(((one, part.transposed()) for one, part in found), image, description)
 
 
 def labelled(labels: NDArray[Any], image: Image, description: Description) -> Findings:
     """Segments of a label map (slice, row, column), or of masks (class, slice, row, column)."""
+    if not description.overlapping:
+        thresholds.refuse_of_label_map(description)
     if labels.ndim == image.volume.array.ndim:
         found = _labels(labels, description)
     elif description.overlapping:
@@ -71,16 +73,16 @@ def _channels(values: NDArray[Any], description: Description) -> Iterator[Found]
         if label.value >= len(values):
             raise ModelError(f"the model gave {len(values)} channels; a label has {label.value}")
         channel = values[label.value]
-        threshold = HALF if label.threshold is None else label.threshold
-        region = regions.of_mask((channel >= threshold) & (channel > 0))
+        region = regions.of_mask((channel >= thresholds.alone(label)) & (channel > 0))
         if region.mask.size:
             yield label, region
 
 
-def _label_map(values: Values) -> NDArray[np.int32]:
+def _label_map(values: Values, description: Description) -> NDArray[np.int32]:
     """Of one channel its values, of several the largest."""
     if len(values) > 1:
-        return np.asarray(values.argmax(axis=0), np.int32)
+        return thresholds.likeliest(values, description)
+    thresholds.refuse_of_label_map(description)
     rounded = np.rint(values[0])
     if not np.allclose(values[0], rounded, atol=HALF / 100):
         raise ModelError("the model gave a label map whose values are not whole numbers")
@@ -130,13 +132,14 @@ def classification(
 
     `stated`: they are probabilities and said to be; else the network's numbers as they are.
     """
+    _enough(probabilities, description)
     said = tuple(
         Classification(
             question=label.question or CLASS,
             answer=label.definition.type,
             probability=float(probabilities[label.value]) if stated else None,
         )
-        for label in _chosen(probabilities, description)
+        for label in thresholds.said(probabilities.tolist(), description)
     )
     return Findings(
         verdict=Verdict.MEASURED,
@@ -151,19 +154,6 @@ def nameless(numbers: Values, description: Description) -> tuple[str, ...]:
     if description.overlapping or likeliest in {label.value for label in description.labels}:
         return ()
     return (f"The likeliest class (number {likeliest}) has no label: no answer is given.",)
-
-
-def _chosen(probabilities: Values, description: Description) -> Iterator[Label]:
-    _enough(probabilities, description)
-    likeliest = int(probabilities.argmax())
-    exclusive = not description.overlapping and probabilities.size > 1
-    for label in description.labels:
-        probability = float(probabilities[label.value])
-        if label.threshold is not None or not exclusive:
-            if probability >= (HALF if label.threshold is None else label.threshold):
-                yield label
-        elif label.value == likeliest:
-            yield label
 
 
 def regression(

@@ -59,23 +59,24 @@ def of_heat_maps(
 ) -> Findings:
     """The top of each label's map; `maps` (channel, *space) with the grid that it lies on.
 
-    `seen`: the image as the network saw it. Tops below a label's threshold are not found.
+    `seen`: the image as the network saw it. Tops below a label's threshold and those of flat maps
+    are not found, and it is said why.
     """
     values, affine = grids.stated(maps, grids.of_image(image), seen=seen)
-    found = []
+    points, absent = [], []
     for label in description.labels:
-        place, height = peaks.peak(_of(label, values).astype(np.float64))
-        found.append((label, place, height))
-    certain = [one for one in found if one[0].threshold is None or one[2] >= one[0].threshold]
-    points = [
-        Keypoint(
-            definition=label.definition,
-            position=at(place, affine, image),
-            probability=peaks.probability(height),
+        top = peaks.top(_of(label, values).astype(np.float64))
+        lacking = top.lacking(label.threshold)
+        if lacking is not None:
+            absent.append(f"{label.definition.label} ({lacking})")
+            continue
+        points.append(
+            Keypoint(
+                definition=label.definition,
+                position=at(top.place, affine, image),
+                probability=peaks.probability(top.height),
+            )
         )
-        for label, place, height in certain
-    ]
-    absent = [one[0].definition.label for one in found if one not in certain]
     return _findings(points, absent, description)
 
 

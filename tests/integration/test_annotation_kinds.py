@@ -164,7 +164,17 @@ def test_a_heat_map_below_the_threshold_is_no_point(tmp_path: Path) -> None:
     given = labels("Ball", threshold=0.999)
     findings = answered(folder, image, task="keypoints", labels=given)
     assert findings.keypoints == ()
-    assert "Not found: Ball." in findings.limitations
+    assert any(
+        one.startswith("Not found: Ball (its heat map reaches 0.") for one in findings.limitations
+    )
+
+
+def test_a_flat_heat_map_is_no_point_in_the_corner(tmp_path: Path) -> None:
+    image = array_models.image(np.full((8, 24, 20), 700, np.int16), np.diag([1.5, 1.1, 1.3, 1.0]))
+    folder = passing(tmp_path / "heat", 3)
+    findings = answered(folder, image, task="keypoints", labels=labels("Ball"))
+    assert findings.keypoints == ()
+    assert "Not found: Ball (its heat map is flat)." in findings.limitations
 
 
 REGRESSOR = {
