@@ -12,6 +12,7 @@ from typing import Any
 from inference.arrays.rules import RULES, TEXT, Rule
 from inference.calibration import Calibration, Interval, refused
 from inference.description import Description, Task
+from inference.engine.precision import BOUND
 from inference.errors import ModelRefused
 
 Numbers = tuple[float, ...]
@@ -45,7 +46,9 @@ class Input:
     deviation 1), "zscore_nonzero" (of what is not 0, the rest stays 0). Then times `multiply` plus
     `add`, one number or one a channel. `channels`: 3 repeats grey, 1 is the luma of colour.
     `multiple`: padded with `pad_value` at the end of each axis to a multiple of so many voxels.
-    `slicewise`: a network for images is given each plane along the first axis.
+    `slicewise`: a network for images is given each plane along the first axis. `mirror`: axes of
+    what it is given; it sees the image mirrored along each set of them too, and its answers, before
+    the activation, are averaged.
     """
 
     orientation: str = "source"
@@ -61,15 +64,20 @@ class Input:
     multiple: int = 1
     pad_value: float = 0.0
     slicewise: bool = False
+    mirror: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A sliding window: `size` in voxels of the network's grid; empty: all at once."""
+    """A sliding window: `size` in voxels of the network's grid; empty: all at once.
+
+    `agreement`: of bfloat16 with float32, from which on it is used; above 1: never.
+    """
 
     size: tuple[int, ...] = ()
     overlap: float = 0.5
     weight: str = "gaussian"
+    agreement: float = BOUND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +127,9 @@ DEFAULTS: Mapping[str, Any] = {
         "multiple": 1,
         "pad_value": 0.0,
         "slicewise": False,
+        "mirror": [],
     },
-    "window": {"size": [], "overlap": 0.5, "weight": "gaussian"},
+    "window": {"size": [], "overlap": 0.5, "weight": "gaussian", "agreement": BOUND},
     "output": {
         "take": 0,
         "form": "channels",
@@ -210,6 +219,11 @@ def _axes(options: Options, axes: int) -> Sequence[tuple[bool, str]]:
             for key, values in lists.items()
         ),
         (
+            bool({*options.input.mirror} - {*range(window)})
+            or len({*options.input.mirror}) < len(options.input.mirror),
+            f"options.input.mirror: allowed: axes from 0 to {window - 1}, each once",
+        ),
+        (
             axes != 3 and options.input.orientation != "source",
             "options.input.orientation: planar images have none; allowed: source",
         ),
@@ -240,6 +254,10 @@ def _combinations(options: Options, description: Description) -> Sequence[tuple[
         (
             task not in places and bool(options.window.size or options.input.slicewise),
             f"options.window.size: a {task.value} has one answer; allowed: []",
+        ),
+        (
+            bool(options.input.mirror) and (task not in places or output.form == "label_map"),
+            "options.input.mirror: only masks and points of channels are averaged; allowed: []",
         ),
         (
             output.form == "label_map"

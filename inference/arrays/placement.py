@@ -6,9 +6,9 @@ way back ends on the shape of the source by construction.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.arrays.rules import LETTERS
+from inference.engine.resampling import Axes, Axis
 
 Floats = NDArray[np.float64]
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -95,6 +96,58 @@ class Placement:
             whole[tuple(slice(*ends) for ends in self.region)] = part
         flipped = whole[tuple(slice(None, None, -1 if back else 1) for back in self.reversed)]
         return np.ascontiguousarray(flipped.transpose(np.argsort(self.order)))
+
+    @property
+    def resamples(self) -> bool:
+        """Whether the network's voxels are other ones than the source's."""
+        return any(stop - start != count for (start, stop), count in self._sizes())
+
+    @property
+    def axes(self) -> Axes:
+        """The axes of what the network sees of the source; a plane is a stack of one."""
+        lacking = 3 - len(self.order)
+        one = Axis(source=0, flipped=False, count=1, length=1, step=1.0)
+        found = [
+            Axis(
+                source=axis + lacking,
+                flipped=back,
+                count=stop - start,
+                length=count,
+                step=(stop - start) / count,
+                edges=True,
+            )
+            for axis, back, ((start, stop), count) in zip(
+                self.order, self.reversed, self._sizes(), strict=True
+            )
+        ]
+        first, second, third = (*([one] * lacking), *found)
+        return Axes(axes=(first, second, third))
+
+    def embedded(self, labels: NDArray[np.generic], *, outside: int) -> NDArray[np.generic]:
+        """Labels of what the network sees, on the source's grid; `outside` where it saw nothing.
+
+        `labels`: three axes of the source, or a class and these; a plane loses its first axis.
+        """
+        places = dict(zip(self.order, self._in_source(), strict=True))
+        shape = dict(zip(self.order, self.shape, strict=True))
+        classes = labels.shape[:-3]
+        axes = range(len(self.order))
+        part = labels.reshape(*classes, *labels.shape[labels.ndim - len(self.order) :])
+        whole = (*classes, *(shape[axis] for axis in axes))
+        if part.shape == whole:
+            return part
+        found = np.full(whole, outside, labels.dtype)
+        place: tuple[Any, ...] = (..., *(places[axis] for axis in axes))
+        found[place] = part
+        return found
+
+    def _sizes(self) -> Iterator[tuple[tuple[int, int], int]]:
+        return zip(self.region, self.size, strict=True)
+
+    def _in_source(self) -> Iterator[slice]:
+        """The region along the source's axis of each of the network's."""
+        for (start, stop), count, back in zip(self.region, self.shape, self.reversed, strict=True):
+            yield slice(count - stop, count - start) if back else slice(start, stop)
 
     def source_index(self, index: Sequence[float]) -> tuple[float, ...]:
         """A place in the network's grid as an index into the source, both between voxels too."""

@@ -109,6 +109,7 @@ INFINITE = float("inf")
 ORIENTATION = 'source, or three letters as in "RAS": L or R, P or A, S or I'
 TAKE = "an index from 0, or a name"
 ANY_NUMBER = _number(-INFINITE, INFINITE, "a number")
+AXES = _list(_whole(0, "an axis"), range(4), "[], or axes from 0, each once")
 VOXELS = _list(_whole(1, "whole numbers from 1"), (0, 2, 3), "[], or whole numbers, one an axis")
 PER_CHANNEL = _list(ANY_NUMBER, range(1, 65), "a number, or a list of one a channel", single=True)
 SWITCH = Rule("true or false", _boolean)
@@ -134,11 +135,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "multiple": _whole(1, "a whole number from 1"),
         "pad_value": ANY_NUMBER,
         "slicewise": SWITCH,
+        "mirror": AXES,
     },
     "window": {
         "size": VOXELS,
         "overlap": _number(0.0, 0.95, "a number from 0 to 0.95"),
         "weight": _choice("gaussian", "constant"),
+        "agreement": _number(0.0, 2.0, "a number from 0 to 2"),
     },
     "output": {
         "take": Rule(TAKE, _take),

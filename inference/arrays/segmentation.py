@@ -1,10 +1,12 @@
 """From a network's channels or label map to masks on the exact grid of the source.
 
-Channels are resampled one at a time and compared as they come: memory is a few copies of the
-source, whatever the number of channels.
+Channels come a slab at a time and are decided on the source's grid, so that the memory is one label
+map, or a mask a class, whatever the number of channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from inference.arrays.options import Output
 from inference.arrays.placement import Placement
 from inference.calibration import probabilities
 from inference.description import Description, Label
+from inference.engine import labelling
+from inference.engine.labelling import Rule
+from inference.engine.sliding_window import Slab
 from inference.errors import ModelRefused
 
 Mask = NDArray[np.bool_]
@@ -30,61 +35,78 @@ def activated(channels: Tensor, output: Output) -> Tensor:
 
 
 def masks(
-    channels: Tensor, placement: Placement, description: Description, output: Output
+    slabs: Iterable[Slab],
+    axis: int,
+    placement: Placement,
+    description: Description,
+    output: Output,
 ) -> Iterator[tuple[Label, Mask]]:
     """Each label and its mask on the source's grid, empty ones too.
 
-    `channels`: (channel, *space) on the network's grid. Raises ModelRefused when the network has
-    fewer channels than a label says.
+    `slabs`: scores on the network's grid in planes of its `axis`. Raises ModelRefused when the
+    network has fewer channels than a label says, ModelError for scores that are no numbers.
     """
-    if output.form == "label_map":
-        found = _label_map(channels, placement, description)
-    elif description.overlapping:
-        found = _overlapping(activated(channels, output), placement, description)
-    else:
-        found = _largest(activated(channels, output), placement, description)
-    for label, mask in found:
+    classes, scores = _counted(slabs, description)
+    temperature = output.calibration.temperature
+    if temperature != 1.0:
+        scores = (replace(slab, scores=slab.scores / temperature) for slab in scores)
+    decision = rule(description, output, interpolated=placement.resamples, classes=classes)
+    found = labelling.label(scores, placement.axes, decision, axis=axis).numpy()
+    beyond = classes if decision.least and np.isfinite(decision.least[0]) else 0
+    whole = placement.embedded(found, outside=0 if description.overlapping else beyond)
+    for label in description.labels:
+        mask = whole[label.value] if description.overlapping else whole == label.value
         yield label, tidied(mask, output)
 
 
-def _label_map(
-    channels: Tensor, placement: Placement, description: Description
-) -> Iterator[tuple[Label, Mask]]:
-    if channels.shape[0] != 1:
-        raise ModelRefused(
-            f"the network gives {channels.shape[0]} channels, not the one of a label map"
+def rule(description: Description, output: Output, *, interpolated: bool, classes: int) -> Rule:
+    """How scores of so many classes are decided."""
+    activation = None if output.activation == "none" else output.activation
+    by_value = {label.value: label for label in description.labels}
+    if description.overlapping:
+        each = tuple(
+            thresholds.alone(by_value[one]) if one in by_value else thresholds.HALF
+            for one in range(classes)
         )
-    values = placement.back(channels[0].float(), "nearest")
+        return Rule(activation=activation, threshold=each, interpolated=interpolated)
+    least = tuple(_least(by_value.get(one)) for one in range(classes))
+    return Rule(
+        activation=activation,
+        threshold=None,
+        interpolated=interpolated,
+        least=least if any(np.isfinite(least)) else (),
+    )
+
+
+def _least(label: Label | None) -> float:
+    return -np.inf if label is None or label.threshold is None else label.threshold
+
+
+def _counted(slabs: Iterable[Slab], description: Description) -> tuple[int, Iterator[Slab]]:
+    """How many classes there are, and all the slabs; raises ModelRefused if they are too few."""
+    rest = iter(slabs)
+    first = next(rest)
     for label in description.labels:
-        yield label, values == label.value
-
-
-def _overlapping(
-    channels: Tensor, placement: Placement, description: Description
-) -> Iterator[tuple[Label, Mask]]:
-    for label in description.labels:
-        values = placement.back(channel(channels, label), "linear")
-        yield label, values >= thresholds.alone(label)
-
-
-def _largest(
-    channels: Tensor, placement: Placement, description: Description
-) -> Iterator[tuple[Label, Mask]]:
-    if channels.shape[0] == 1:
+        channel(first.scores, label)
+    classes = first.scores.shape[0]
+    if classes == 1 and not description.overlapping:
         raise ModelRefused(
             "the network gives one channel: output.overlapping = true, and value = 0 for its label"
         )
+    return classes, chain([first], rest)
+
+
+def of_label_map(
+    values: Tensor, placement: Placement, description: Description, output: Output
+) -> Iterator[tuple[Label, Mask]]:
+    """The same of a label map, (1, *space) on the network's grid."""
+    if values.shape[0] != 1:
+        raise ModelRefused(
+            f"the network gives {values.shape[0]} channels, not the one of a label map"
+        )
+    labels = placement.back(values[0].float(), "nearest")
     for label in description.labels:
-        channel(channels, label)
-    best = placement.back(channels[0], "linear")
-    winner = np.zeros(best.shape, np.uint16)
-    for index in range(1, channels.shape[0]):
-        values = placement.back(channels[index], "linear")
-        np.copyto(winner, np.uint16(index), where=values > best)
-        np.maximum(best, values, out=best)
-    for label in description.labels:
-        mask = winner == label.value
-        yield label, mask if label.threshold is None else mask & (best >= label.threshold)
+        yield label, tidied(labels == label.value, output)
 
 
 def channel(channels: Tensor, label: Label) -> Tensor:

@@ -59,8 +59,9 @@ def _steps(name: str, sequence: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _is_sequence(module: nn.Module) -> bool:
-    plain = type(module).forward is nn.Sequential.forward
-    return isinstance(module, nn.Sequential) and plain and not _is_watched(module)
+    if not isinstance(module, nn.Sequential):  # (nor one of TorchScript, whose `forward` is none)
+        return False
+    return type(module).forward is nn.Sequential.forward and not _is_watched(module)
 
 
 def _is_inside_sequence(network: nn.Module, name: str) -> bool:

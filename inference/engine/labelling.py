@@ -5,18 +5,19 @@ corners of a cell agree on a class, so does everything between them, and only th
 Decisions on the network's grid are moved to the nearest voxels of the source.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from inference.engine.resampling import Axis, Mapping, Weights
+from inference.engine.resampling import Axes, Axis, Weights
 from inference.engine.sliding_window import Slab
 from inference.errors import ModelError
 
 Cell = tuple[Weights, Weights, Weights]
 """Weights along the three axes of a block."""
+BYTE = 256  # values of uint8
 CHUNK_VOXELS = 4 << 20  # of the source's grid that one class has in memory at a time
 
 
@@ -25,22 +26,30 @@ class Rule:
     """From scores to labels.
 
     `threshold` None: the largest class, (slice, row, column) of uint8 or int16 values; else every
-    class whose score is at least that, (class, slice, row, column) of bool. `activation`: softmax,
-    sigmoid or None. `interpolated`: scores go to the source's grid before the decision, else the
-    decision does, to the nearest voxel.
+    class whose score is at least that, or its own of several, (class, slice, row, column) of bool.
+    `activation`: softmax, sigmoid or None. `interpolated`: scores go to the source's grid before
+    the decision, else the decision does, to the nearest voxel. `least`: of the largest class, one a
+    class; a smaller score is nobody's, whose value is the number of classes.
     """
 
     activation: str | None
-    threshold: float | None
+    threshold: float | tuple[float, ...] | None
     interpolated: bool
+    least: tuple[float, ...] = ()
 
     @property
     def scale_free(self) -> bool:
         """Scores multiplied by a positive number would give the same."""
-        return self.threshold is None and not self.interpolated
+        return self.threshold is None and not self.least and not self.interpolated
+
+    def thresholds(self, classes: int) -> tuple[float, ...]:
+        """One a class."""
+        if isinstance(self.threshold, tuple):
+            return self.threshold
+        return () if self.threshold is None else (self.threshold,) * classes
 
 
-def label(slabs: Iterable[Slab], grid: Mapping, rule: Rule, *, axis: int) -> Tensor:
+def label(slabs: Iterable[Slab], grid: Axes, rule: Rule, *, axis: int) -> Tensor:
     """The labels that `rule` gives on the source's grid, on the CPU; axes as `Rule` says.
 
     `slabs`: scores on the network's grid in planes of its `axis`. Raises ModelError when one is not
@@ -48,7 +57,7 @@ def label(slabs: Iterable[Slab], grid: Mapping, rule: Rule, *, axis: int) -> Ten
     """
     sink: _Sink | None = None
     decide = _interpolated if rule.interpolated else _nearest
-    for start, labels in decide(map(_finite, slabs), grid, rule, axis):
+    for start, labels in decide(map(finite, slabs), grid, rule, axis):
         sink = sink or _Sink(grid, axis, labels)
         sink.write(start, labels)
     if sink is None:
@@ -56,7 +65,8 @@ def label(slabs: Iterable[Slab], grid: Mapping, rule: Rule, *, axis: int) -> Ten
     return sink.labels
 
 
-def _finite(slab: Slab) -> Slab:
+def finite(slab: Slab) -> Slab:
+    """The slab; raises ModelError for scores that are no numbers."""
     if not torch.isfinite(slab.scores.sum()):  # (finite scores are far too small to overflow)
         raise ModelError("the network's answer is not finite")
     return slab
@@ -65,7 +75,7 @@ def _finite(slab: Slab) -> Slab:
 class _Sink:
     """The labels of the source's grid, written in planes of an axis of the network's."""
 
-    def __init__(self, grid: Mapping, axis: int, first: Tensor) -> None:
+    def __init__(self, grid: Axes, axis: int, first: Tensor) -> None:
         classes = first.shape[:-3]
         self.labels = torch.zeros((*classes, *grid.source_shape), dtype=first.dtype)
         order = [grid.axes[axis], *(a for i, a in enumerate(grid.axes) if i != axis)]
@@ -99,21 +109,28 @@ def largest(scores: Tensor) -> Tensor:
 
     A running maximum: torch.argmax over that axis is many times slower on a CPU.
     """
-    dtype = torch.uint8 if scores.shape[0] <= 256 else torch.int16
-    best = scores[0].clone()
+    return _running(iter(scores), (), classes=len(scores))
+
+
+def _running(classwise: Iterator[Tensor], least: Sequence[float], *, classes: int) -> Tensor:
+    """Which of the classes is the largest, or their number where that is below its `least`."""
+    best = next(classwise).clone()
+    dtype = torch.uint8 if classes + bool(least) <= BYTE else torch.int16
     found = torch.zeros(best.shape, dtype=dtype, device=best.device)
-    for index in range(1, scores.shape[0]):
-        found.masked_fill_(scores[index] > best, index)
-        torch.maximum(best, scores[index], out=best)
+    for index, scores in enumerate(classwise, start=1):
+        found.masked_fill_(scores > best, index)
+        torch.maximum(best, scores, out=best)
+    for index, needed in enumerate(least):
+        found.masked_fill_((found == index) & (best < needed), classes)
     return found
 
 
-def _across(grid: Mapping, axis: int) -> tuple[Axis, list[Axis]]:
+def _across(grid: Axes, axis: int) -> tuple[Axis, list[Axis]]:
     return grid.axes[axis], [one for place, one in enumerate(grid.axes) if place != axis]
 
 
 def _nearest(
-    slabs: Iterable[Slab], grid: Mapping, rule: Rule, axis: int
+    slabs: Iterable[Slab], grid: Axes, rule: Rule, axis: int
 ) -> Iterator[tuple[int, Tensor]]:
     along, (second, third) = _across(grid, axis)
     for slab in slabs:
@@ -131,13 +148,18 @@ def _nearest(
 
 def decided(scores: Tensor, rule: Rule) -> Tensor:
     """What `rule` says of scores (classes, *) where they are: labels, or a mask for each class."""
-    if rule.threshold is None:  # (no activation changes which is the largest)
+    if rule.threshold is None and not rule.least:  # (no activation changes which is the largest)
         return largest(scores)
-    return torch.stack([_activated(one, rule) >= rule.threshold for one in scores])
+    if rule.threshold is None:
+        return _running(iter(_activated(scores, rule)), rule.least, classes=len(scores))
+    if rule.activation == "softmax":  # (of all classes together; others need no second copy)
+        scores, rule = _activated(scores, rule), replace(rule, activation=None)
+    pairs = zip(scores, rule.thresholds(len(scores)), strict=True)
+    return torch.stack([_activated(one, rule) >= threshold for one, threshold in pairs])
 
 
 def _interpolated(
-    slabs: Iterable[Slab], grid: Mapping, rule: Rule, axis: int
+    slabs: Iterable[Slab], grid: Axes, rule: Rule, axis: int
 ) -> Iterator[tuple[int, Tensor]]:
     along, within = _across(grid, axis)
     before: Tensor | None = None  # the plane before the slab
@@ -176,7 +198,10 @@ class _Planes:
 def _decide(block: Tensor, weights: Cell, rule: Rule) -> Tensor:
     """Labels of the source's planes from a block of activated scores (classes, planes, *, *)."""
     if rule.threshold is not None:
-        return torch.stack([_above(one, weights, rule.threshold) for one in block])
+        pairs = zip(block, rule.thresholds(len(block)), strict=True)
+        return torch.stack([_above(one, weights, threshold) for one, threshold in pairs])
+    if rule.least:
+        return _largest_between(block, weights, rule.least)
     if block.shape[0] == 2:
         return _exceeding(block[1] - block[0], weights).to(torch.uint8)
     return _filled(largest(block), weights, lambda part: _largest_between(block, part))
@@ -197,15 +222,9 @@ def _between(scores: Tensor, weights: Cell) -> Tensor:
     return scores
 
 
-def _largest_between(block: Tensor, weights: Cell) -> Tensor:
-    best = _between(block[0], weights)
-    dtype = torch.uint8 if block.shape[0] <= 256 else torch.int16
-    found = torch.zeros(best.shape, dtype=dtype, device=best.device)
-    for index in range(1, block.shape[0]):
-        scores = _between(block[index], weights)
-        found.masked_fill_(scores > best, index)
-        torch.maximum(best, scores, out=best)
-    return found
+def _largest_between(block: Tensor, weights: Cell, least: Sequence[float] = ()) -> Tensor:
+    classwise = (_between(one, weights) for one in block)
+    return _running(classwise, least, classes=len(block))
 
 
 def _filled(decided: Tensor, weights: Cell, compute: Callable[[Cell], Tensor]) -> Tensor:

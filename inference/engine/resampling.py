@@ -28,7 +28,8 @@ class Oblique(Exception):  # noqa: N818  (a property of the grid, which others c
 class Axis:
     """One axis of the network's grid. Its index j lies at `step` * j of the source's `count`.
 
-    `source`: which axis of the source; `flipped`: it runs against it, hence from its end.
+    `source`: which axis of the source; `flipped`: it runs against it, hence from its end. `edges`:
+    both have the same outer edges, as of torch's interpolate, and not the same first centre.
     """
 
     source: int
@@ -36,10 +37,11 @@ class Axis:
     count: int
     length: int  # of the network's grid
     step: float
+    edges: bool = False
 
     def to_source(self, device: torch.device) -> "Weights":
         """What the network's grid takes from the source, at indices of the source."""
-        found = _weights(self.length, self.step, self.count, device)
+        found = _weights(self.length, self.step, self.count, device, edges=self.edges)
         if not self.flipped:
             return found
         last = self.count - 1
@@ -47,7 +49,7 @@ class Axis:
 
     def from_network(self, device: torch.device) -> "Weights":
         """What the source's grid, unflipped, takes from the network's."""
-        return _weights(self.count, 1.0 / self.step, self.length, device)
+        return _weights(self.count, 1.0 / self.step, self.length, device, edges=self.edges)
 
     def nearest(self, device: torch.device) -> Tensor:
         """The network's index nearest to each of the source, unflipped.
@@ -92,14 +94,10 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
-    """From a source grid (slice, row, column) to a network's: its axes towards right, front, head.
-
-    `affine`: of the network's grid, RAS mm.
-    """
+class Axes:
+    """Which axes of a source grid (slice, row, column) those of a network's are."""
 
     axes: tuple[Axis, Axis, Axis]
-    affine: Floats
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,6 +108,16 @@ class Mapping:
     def source_shape(self) -> tuple[int, ...]:
         """(slices, rows, columns)."""
         return tuple(axis.count for axis in sorted(self.axes, key=lambda axis: axis.source))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping(Axes):
+    """From a source grid (slice, row, column) to a network's: its axes towards right, front, head.
+
+    `affine`: of the network's grid, RAS mm.
+    """
+
+    affine: Floats
 
     def apply(self, values: NDArray[np.generic], device: torch.device) -> Tensor:
         """The volume (slice, row, column) on the network's grid, float32.
@@ -186,8 +194,9 @@ def _oriented(affine: Floats, shape: Sequence[int]) -> tuple[Floats, list[int], 
     return affine @ turned, order, flips
 
 
-def _weights(points: int, step: float, count: int, device: torch.device) -> Weights:
-    at = (torch.arange(points, dtype=torch.float64) * step).clamp_(0, count - 1)
+def _weights(points: int, step: float, count: int, device: torch.device, *, edges: bool) -> Weights:
+    at = torch.arange(points, dtype=torch.float64) * step
+    at = (at + (step - 1) / 2 if edges else at).clamp_(0, count - 1)
     low = at.floor()
     part = at - low
     part[part < SAME] = 0.0

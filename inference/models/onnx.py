@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from inference.arrays import proposals
-from inference.arrays.model import ArrayModel, Function
+from inference.arrays.model import ArrayModel
 from inference.arrays.options import parse
+from inference.arrays.running import Function, Network, Runner, at_once
 from inference.engine import device
 from inference.errors import ModelRefused
 from inference.models import Artifact, Model
@@ -30,6 +31,7 @@ MISSING = (
 )
 EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 """A tensor's StringStringEntryProto.key = "location", however its tag and length are written."""
+ALLOCATION = "Failed to allocate memory"  # onnxruntime's words
 PROVIDERS = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "cpu": ("CPUExecutionProvider",),
@@ -48,17 +50,23 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     del settings
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
-    locator = None if options.locate is None else _network(artifact, options.locate.file)
+    description, host = artifact.description, device.Cpu()  # (the runtime takes arrays of the host)
+    network = Network(_function(artifact, name), options.output.take)
+    locator = None
+    if options.locate is not None:
+        coarse = Network(_function(artifact, options.locate.file), options.output.take)
+        locator = Runner(coarse, at_once(options), description.dimensions, host)
+    dimensions = description.dimensions - options.input.slicewise
     return ArrayModel(
         requirements=artifact.requirements,
-        description=artifact.description,
+        description=description,
         options=options,
-        network=_network(artifact, name),
+        network=Runner(network, options, dimensions, host),
         locator=locator,
     )
 
 
-def _network(artifact: Artifact, name: str) -> Function:
+def _function(artifact: Artifact, name: str) -> Function:
     """A session as a function of a tensor; outputs by name, in their order."""
     content, where = artifact.files.read(name), f"{artifact.files.path.name}: {name}"
     if EXTERNAL.search(content):
@@ -71,12 +79,17 @@ def _network(artifact: Artifact, name: str) -> Function:
     names = [one.name for one in session.get_outputs()]
     wanted, dtype = inputs[0].name, DTYPES[inputs[0].type]
 
-    def network(batch: Tensor) -> dict[str, Tensor]:
-        arrays = session.run(names, {wanted: batch.numpy().astype(dtype)})
+    def function(batch: Tensor) -> dict[str, Tensor]:
+        try:
+            arrays = session.run(names, {wanted: batch.numpy().astype(dtype)})
+        except Exception as error:  # (the runtime's own kinds, none of them public)
+            if ALLOCATION in str(error):
+                raise MemoryError(ALLOCATION) from error
+            raise
         tensors = (torch.from_numpy(np.asarray(array)) for array in arrays)
         return dict(zip(names, tensors, strict=True))
 
-    return network
+    return function
 
 
 def _session(content: bytes, where: str, kind: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from inference.arrays import proposals, returned
-from inference.arrays.model import seen
+from inference.arrays.inputs import seen
 from inference.description import Description
 from inference.errors import ModelRefused
 from inference.findings import Findings, Image, PlanarImage

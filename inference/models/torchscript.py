@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from inference import torchscript_policy
-from inference.arrays import proposals
-from inference.arrays.model import ArrayModel, Function
+from inference.arrays import arithmetic, proposals
+from inference.arrays.model import ArrayModel
 from inference.arrays.options import parse
+from inference.arrays.running import Function, Network, Runner, at_once
 from inference.engine import device as engine_device
+from inference.engine.device import Device
 from inference.errors import ModelRefused
 from inference.models import Artifact, Model
 
@@ -37,15 +39,20 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     del settings
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
-    device = str(engine_device.choose(artifact.device).torch)
-    locator = None if options.locate is None else _network(artifact, options.locate.file, device)
+    device, description = engine_device.choose(artifact.device), artifact.description
+    network = Network(_function(artifact, name, device), options.output.take)
+    dimensions = description.dimensions - options.input.slicewise
+    choice = arithmetic.chosen(network, options, description, device)
+    locator = None
+    if options.locate is not None:
+        coarse = Network(_function(artifact, options.locate.file, device), options.output.take)
+        locator = Runner(coarse, at_once(options), description.dimensions, device)
     return ArrayModel(
         requirements=artifact.requirements,
-        description=artifact.description,
+        description=description,
         options=options,
-        network=_network(artifact, name, device),
+        network=Runner(network, options, dimensions, device, choice),
         locator=locator,
-        device=device,
     )
 
 
@@ -57,15 +64,15 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _network(artifact: Artifact, name: str, device: str) -> Function:
+def _function(artifact: Artifact, name: str, device: Device) -> Function:
     content = artifact.files.read(name)
     if not artifact.trusted:
         torchscript_policy.check(content)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.13
         try:
-            module = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]
+            module = torch.jit.load(io.BytesIO(content), map_location=device.torch)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             wrong = f"{artifact.files.path.name}: {name} does not load as TorchScript"
             raise ModelRefused(wrong) from error
-    network: Function = module.eval()
-    return network
+    function: Function = module.eval()
+    return function
