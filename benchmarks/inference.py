@@ -7,7 +7,8 @@ The same bundle, weights, volume and device. Each side is a process of its own, 
 its labels on disk. MONAI's runs the bundle's own configuration with its readers, inversion and
 writers; only paths, the number of reading processes (0: it would count as memory) and an
 uncompressed output are set. Ours gets the volume as the node has it, an array with its affine,
-and makes findings, without ignite, which the node does not install. Needs the extra `benchmark`.
+and makes findings in the environment of a model's process, without ignite, which the node does
+not install. Needs the extra `benchmark`.
 
 The zoo's weights cannot be had here. Those that are made are trained for about a minute each on a
 synthetic thorax (tissue, or body, lungs and airway), since a network with random
@@ -236,11 +237,13 @@ def ours(place: Path, array: Path, output: Path) -> None:
     output.with_suffix(".json").write_text(json.dumps(times))
 
 
-def spent(command: list[str], log: Path) -> Spent:
+def spent(command: list[str], log: Path, environment: Mapping[str, str]) -> Spent:
     """Run a process to its end: wall time, largest resident size of it and its children."""
     began = time.perf_counter()
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=subprocess.STDOUT, env=dict(environment)
+        )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return Spent(
@@ -293,6 +296,8 @@ def compare(name: str, folder: Path, slices: int, side: int) -> bool:
     """Both sides on one volume; prints the figures; whether every aim is met."""
     import nibabel
 
+    from service import sandbox
+
     place = bundle(name, folder)
     image, array = folder / f"image-{side}-{slices}.nii", folder / f"volume-{side}-{slices}.npz"
     hu, affine = volume(folder, slices, side)
@@ -301,8 +306,11 @@ def compare(name: str, folder: Path, slices: int, side: int) -> bool:
     stock_output, output = folder / f"stock-{name}", folder / f"ours-{name}.npy"
     shutil.rmtree(stock_output, ignore_errors=True)
     print(f"{name} on {side}x{side}x{slices}:", flush=True)
-    mine = spent(our_command(place, array, output), folder / f"ours-{name}.log")
-    theirs = spent(stock_command(place, image, stock_output), folder / f"stock-{name}.log")
+    node = sandbox.COURTESY | os.environ
+    mine = spent(our_command(place, array, output), folder / f"ours-{name}.log", node)
+    theirs = spent(
+        stock_command(place, image, stock_output), folder / f"stock-{name}.log", os.environ
+    )
     if mine.status:
         print(f"  ours ended with {mine.status}: {folder / f'ours-{name}.log'}")
         return False

@@ -15,6 +15,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -49,6 +50,9 @@ SCRATCH = (
     "CUDA_CACHE_PATH",
     "NUMBA_CACHE_DIR",
 )
+COURTESY = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait for each other sleep. Those of libgomp spin: on a machine whose cores also
+receive images that made one prediction five to ten times as long."""
 LARGEST_FILE = 4 << 30  # bytes
 MOST_THREADS = 4096  # of the user, before the child may start no more
 CAPABILITIES_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
@@ -57,10 +61,14 @@ DAC_READ_SEARCH = 1 << 2  # a node that runs as root reads files of others
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a confined process may read beside program and system, and the folder it may fill."""
+    """What a confined process may read beside program and system, and the folder it may fill.
+
+    `listed`: folders of which it may see the names of files, and no more.
+    """
 
     readable: tuple[Path, ...]
     writable: Path
+    listed: tuple[Path, ...] = ()
     package: str = "inference.models"  # where the models' modules are
 
 
@@ -74,13 +82,30 @@ def lacking() -> str | None:
 
 
 def environment(current: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    """The environment of a confined process: no credentials, caches in a folder of its own."""
+    """The environment of a confined process: no credentials, caches in a folder of its own.
+
+    How its threads wait is as `COURTESY` says, unless `current` says otherwise.
+    """
     kept = {
         name: value
         for name, value in current.items()
         if name in KEPT or name.startswith(KEPT_BEGINNINGS)
     }
-    return {**kept, **dict.fromkeys(SCRATCH, str(scratch))}
+    return {**COURTESY, **kept, **dict.fromkeys(SCRATCH, str(scratch))}
+
+
+@contextmanager
+def bare_environment(scratch: Path) -> Iterator[None]:
+    """What is started meanwhile has the `environment` of a confined process from the first."""
+    ours = dict(os.environ)
+    wanted = environment(ours, scratch)
+    os.environ.clear()
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(ours)
 
 
 def confine(bounds: Bounds) -> str | None:
@@ -116,7 +141,7 @@ def _lower(limit: int, value: int) -> None:
 
 
 def _rules(bounds: Bounds) -> Iterator[tuple[Path, int]]:
-    yield from ((path, landlock.LIST) for path in _search_path())
+    yield from ((path, landlock.LIST) for path in (*_search_path(), *bounds.listed))
     yield from ((path, landlock.READ) for path in _program(bounds.package))
     yield from ((Path(name), landlock.READ) for name in (*SYSTEM, *SETTINGS))
     yield from ((path, landlock.READ) for path in _libraries(os.environ))

@@ -117,6 +117,15 @@ def test_the_environment_of_a_child_has_no_credentials(tmp_path: Path) -> None:
     assert kept["TMPDIR"] == str(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_of_a_child_sleep_while_they_wait_unless_told_otherwise(
+    given: dict[str, str], kept: str, tmp_path: Path
+) -> None:
+    assert sandbox.environment(given, tmp_path)["OMP_WAIT_POLICY"] == kept
+
+
 def test_a_real_child_starts_confined_and_its_folder_is_gone_afterwards() -> None:
     child = Child(SETUP)
     folder = child._scratch.path
