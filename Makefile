@@ -24,6 +24,8 @@ install: .venv/installed
 demo: install
 	$(BIN)/hounsfield demo $(if $(STUDY),--study "$(STUDY)") $(if $(ONCE),--once)
 
+# A worker for each core, each with one thread for its mathematics.
+check: export OMP_NUM_THREADS = 1
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,8 +39,8 @@ faults: install
 	$(BIN)/python -m pytest -n 2 tests/faults --fault-cycles=$(CYCLES)
 
 bench: install
-	$(BIN)/python -P benchmarks/lung_ct.py
-	$(BIN)/python -P benchmarks/vessels.py
+	$(BIN)/python -P benchmarks/built_in.py lung_ct
+	$(BIN)/python -P benchmarks/built_in.py vessels
 	$(BIN)/python -P benchmarks/end_to_end.py
 
 lock: install
