@@ -39,6 +39,18 @@ def segmentation(values: Values, image: Image | PlanarImage, description: Descri
     return _segmented(((one, part.transposed()) for one, part in found), image, description)
 
 
+def refuse_image(values: Values, outputs: int) -> None:
+    """Raise ModelError for a picture where labels should be: of more values than can be labels.
+
+    `outputs`: channels of the network. Each on or off, they make 2 to their power at most.
+    """
+    most = 2 ** min(outputs, 16)
+    if len(values) == 1 and values.max(initial=0) >= most and np.unique(values).size > most:
+        raise ModelError(
+            f"the model gave an image, not labels: more values than {outputs} channels can tell"
+        )
+
+
 def labelled(labels: NDArray[Any], image: Image, description: Description) -> Findings:
     """Segments of a label map (slice, row, column), or of masks (class, slice, row, column)."""
     if not description.overlapping:

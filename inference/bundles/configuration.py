@@ -28,8 +28,15 @@ NAMES = ("configs/inference.json", "configs/inference.yaml", "configs/inference.
 METADATA = "configs/metadata.json"
 TARGET, DISABLED, IMPORTS, DEVICE = "_target_", "_disabled_", "imports", "device"
 REFERENCE = re.compile(r"[@%][#:]*(\w+)")
+PLAIN = re.compile(r"\$?\s*@([\w:#]+)\s*")
+SUM = re.compile(r"\$\s*@\w+(\s*\+\s*@\w+)*\s*")
+TRUTH = ("label", "mask")  # keys of what a person has drawn, for an evaluation
 CUDA = re.compile(r"""torch\.device\((['"])cuda(:\d+)?\1\)""")
 OTHER_FILE = re.compile(r"^%.*\.(json|ya?ml)\b")
+LOADS = re.compile(r"\$\s*torch\.load\(\s*@(\w+)\s*(?:,[^()]*(?:\([^()]*\))?[^()]*)?\)\s*")
+"""An item that is what torch saved in a file whose name another item has."""
+INSIDE = re.compile(r"\b(models/[\w.-]+\.pth?)['\"]?\s*$")
+SIDE_FILE = "_side_file_"  # key of the table that stands for what such a file holds
 
 NETWORKS = ("network_def", "network")
 PREPROCESSINGS = ("preprocessing", "pre_transforms")
@@ -41,6 +48,8 @@ READERS = tuple(f"LoadImage{ending}" for ending in ENDINGS)
 WRITERS = tuple(
     f"{name}{ending}" for name in ("SaveImage", "SaveClassification") for ending in ENDINGS
 )
+RENAMED = {f"AddChannel{ending}": f"EnsureChannelFirst{ending}" for ending in ENDINGS}
+"""What MONAI has dropped since, and what does the same to the image of one file."""
 NO_LONGER_TAKEN = {  # arguments that MONAI has dropped since
     "SwinUNETR": ("img_size",),
     **dict.fromkeys(
@@ -106,7 +115,68 @@ def _first(tree: Mapping[str, Any], names: tuple[str, ...]) -> str:
     for name in names:
         if name in tree:
             return name
-    raise ModelRefused(f"its configuration has no {names[0]}")
+    raise ModelRefused(
+        f"its configuration has no {names[0]}: what runs here looks at the images of a study by "
+        "network_def, preprocessing, inferer and postprocessing; it makes and aligns none"
+    )
+
+
+def resolved(tree: Mapping[str, Any], item: Any) -> Any:
+    """What a plain reference stands for; expressions and the like stay as they are."""
+    seen: set[str] = set()
+    while isinstance(item, str) and (found := PLAIN.fullmatch(item)):
+        if found[1] in seen:
+            return None
+        seen.add(found[1])
+        item = _at(tree, found[1])
+    return item
+
+
+def _at(tree: Mapping[str, Any], name: str) -> Any:
+    place: Any = tree
+    for step in re.split(r"::|#", name):
+        try:
+            place = place[int(step) if isinstance(place, list) else step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return None
+    return place
+
+
+def transforms(tree: Mapping[str, Any], part: str) -> Iterator[Mapping[str, Any]]:
+    """The components of a chain in order, plain references and sums of lists followed."""
+    whole = resolved(tree, tree[part])
+    listed = resolved(tree, whole.get("transforms")) if isinstance(whole, dict) else whole
+    for one in _listed(tree, listed):
+        found = resolved(tree, one)
+        if isinstance(found, Mapping) and isinstance(found.get(TARGET), str):
+            yield {key: resolved(tree, value) for key, value in found.items()}
+
+
+def _listed(tree: Mapping[str, Any], item: Any) -> list[Any]:
+    if isinstance(item, str) and SUM.fullmatch(item):
+        parts = (resolved(tree, f"@{name}") for name in re.findall(r"@(\w+)", item))
+        return [one for part in parts if isinstance(part, list) for one in part]
+    return item if isinstance(item, list) else []
+
+
+def read_keys(tree: Mapping[str, Any], part: str) -> tuple[str, ...]:
+    """Under which keys the chain reads images of files, each of its own; the truth is none.
+
+    Raises ModelRefused for a chain that has no keys.
+    """
+    for one in transforms(tree, part):
+        name = class_name(one[TARGET])
+        if name == "LoadImage":
+            raise ModelRefused(
+                f"its {part} reads bare arrays (LoadImage) and no samples with keys (LoadImaged), "
+                "as for time series of single slices: that does not run here"
+            )
+        if name in READERS:
+            keys = one.get("keys")
+            listed = keys if isinstance(keys, list) else [keys]
+            named = [resolved(tree, key) for key in listed]
+            return tuple(key for key in named if isinstance(key, str) and key not in TRUTH)
+    return ()
 
 
 def reachable(tree: Mapping[str, Any], names: tuple[str, ...]) -> Tree:
@@ -197,9 +267,24 @@ def edited(tree: Mapping[str, Any]) -> Tree:
 
     Raises ModelRefused when it refers to another configuration file.
     """
-    changed: Tree = _edit(tree)
+    changed: Tree = {**_edit(tree), **dict(_side_files(tree))}
     changed[DEVICE] = None
     return changed
+
+
+def _side_files(tree: Mapping[str, Any]) -> Iterator[tuple[str, Tree]]:
+    """Items that are what another file of weights holds, by the file's place in the bundle."""
+    for name, item in tree.items():
+        loads = LOADS.fullmatch(item) if isinstance(item, str) else None
+        where = resolved(tree, f"@{loads[1]}") if loads else None
+        if isinstance(where, str) and (inside := INSIDE.search(where)):
+            yield name, {SIDE_FILE: inside[1]}
+
+
+def side_files(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Item -> file of weights that it stands for, of an edited tree."""
+    tables = {name: item for name, item in tree.items() if isinstance(item, Mapping)}
+    return {name: str(item[SIDE_FILE]) for name, item in tables.items() if SIDE_FILE in item}
 
 
 def _edit(item: Any) -> Any:
@@ -226,6 +311,8 @@ def _component(table: Tree) -> Tree:
         return _loaded(table)
     if name in WRITERS:
         return {TARGET: table[TARGET], DISABLED: True}
+    if name in RENAMED:
+        return {**table, TARGET: RENAMED[name]}
     dropped = NO_LONGER_TAKEN.get(name, ())
     return {key: value for key, value in table.items() if key not in dropped}
 

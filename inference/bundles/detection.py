@@ -8,14 +8,14 @@ LPS mm, by the affine of the image it was found in. In planar images it becomes 
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.bundles import configuration, feature_pyramids, grids, recipe
+from inference.bundles import configuration, coverage, feature_pyramids, grids, recipe
 from inference.bundles.configuration import DISABLED, ENDINGS, TARGET, Tree, class_name
 from inference.bundles.recipe import Sample
 from inference.description import Description, Label
@@ -60,13 +60,15 @@ class Detector:
 class Boxes:
     """What was found: corners (n, 2, dimension) in the voxels of a grid, classes and scores.
 
-    `affine`: index (x, y[, z]) of that grid to RAS mm, or to the plane of the image.
+    `affine`: index (x, y[, z]) of that grid to RAS mm, or to the plane of the image; `limits`: what
+    a person must know of how they were found.
     """
 
     corners: Floats
     classes: NDArray[np.int64]
     scores: Floats
     affine: Floats
+    limits: tuple[str, ...] = ()
 
 
 def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, device: str) -> Detector:
@@ -142,12 +144,13 @@ def found(built: Detector, image: Image | PlanarImage, description: Description)
     host = {key: value.detach().float().cpu() for key, value in said.items()}
     done = built.postprocessing({**sample, **host})
     dimensions = len(grids.of_image(image).shape)
-    return _boxes(
+    boxes = _boxes(
         done[detector.target_box_key],
         done[detector.target_label_key],
         done[detector.pred_score_key],
         _affine(prepared, dimensions),
     )
+    return replace(boxes, limits=coverage.limits(prepared))
 
 
 def _windowed(detector: Any, values: torch.Tensor) -> bool:
@@ -192,7 +195,7 @@ def findings(boxes: Boxes, image: Image | PlanarImage, description: Description)
     return Findings(
         verdict=Verdict.MEASURED,
         detections=detections,
-        limitations=(*description.limits, *words),
+        limitations=(*description.limits, *words, *boxes.limits),
     )
 
 

@@ -6,7 +6,7 @@ looks at the labels before the model is used.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,19 @@ LICENCES = {
     "attribution-noncommercial": "CC BY-NC",
     "nvidia": "NVIDIA",
 }
-MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "US": "US", "PT": "PT", "PET": "PT", "MG": "MG"}
+MODALITIES = {
+    **{name: name for name in ("CT", "MR", "US", "PT", "MG", "CR", "DX")},
+    "MRI": "MR",
+    "PET": "PT",
+    "ULTRASOUND": "US",
+    **dict.fromkeys(("MAMMOGRAM", "MAMMOGRAPHY"), "MG"),
+    **dict.fromkeys(("CXR", "X-RAY", "XRAY", "RADIOGRAPH"), "DX"),
+}
 VOLUMES, COLOURS, PROJECTIONS = ("CT", "MR"), ("ES", "XC"), ("CR", "DX", "MG")
 BACKGROUNDS = ("background", "bg", "everything else", "other")
 VOLUME_SLICES = 10  # fewer are a scout or a fragment, not what a 3-D network learnt from
 SURE = 0.5  # of a detection: bundles keep hundreds that are less, for a curve
+WITHOUT_CLICKS = "Made to be guided by a person's clicks: here it runs without any."
 UNKNOWN_LABELS = (
     "The bundle computes its labels: nobody has checked which value means what.",
     "The bundle does not say what its labels mean: nobody has checked them.",
@@ -72,7 +80,9 @@ class _Bundle:
         self._network: Mapping[str, Any] = network if isinstance(network, Mapping) else {}
         inferer = self._resolved(tree[self._parts.inferer])
         self._inferer = class_name(str(inferer.get(TARGET))) if isinstance(inferer, dict) else ""
-        self._after = list(self._transforms(self._parts.postprocessing))
+        self._keys = configuration.read_keys(tree, self._parts.preprocessing)
+        self._before = list(configuration.transforms(tree, self._parts.preprocessing))
+        self._after = list(configuration.transforms(tree, self._parts.postprocessing))
 
     def tables(self) -> dict[str, Any]:
         """The sidecar."""
@@ -96,31 +106,7 @@ class _Bundle:
         }
 
     def _resolved(self, item: Any) -> Any:
-        """What a plain reference stands for; expressions and the like stay as they are."""
-        seen: set[str] = set()
-        while isinstance(item, str) and (found := re.fullmatch(r"\$?@([\w:#]+)", item)):
-            if found[1] in seen:
-                return None
-            seen.add(found[1])
-            item = self._at(found[1])
-        return item
-
-    def _at(self, name: str) -> Any:
-        place: Any = self._tree
-        for step in re.split(r"::|#", name):
-            try:
-                place = place[int(step) if isinstance(place, list) else step]
-            except (KeyError, IndexError, ValueError, TypeError):
-                return None
-        return place
-
-    def _transforms(self, part: str) -> Iterator[Mapping[str, Any]]:
-        whole = self._resolved(self._tree[part])
-        listed = self._resolved(whole.get("transforms")) if isinstance(whole, dict) else whole
-        for one in listed if isinstance(listed, list) else []:
-            found = self._resolved(one)
-            if isinstance(found, Mapping) and isinstance(found.get(TARGET), str):
-                yield {key: self._resolved(value) for key, value in found.items()}
+        return configuration.resolved(self._tree, item)
 
     def _says(self, transform: str, key: str) -> bool:
         """Whether a transform after the network has that switched on."""
@@ -154,7 +140,14 @@ class _Bundle:
         return self._says("Activations", "sigmoid") and not merged and self._outputs() != 1
 
     def _computed(self) -> bool:
-        return any(class_name(one[TARGET]).startswith("Lambda") for one in self._after)
+        return any(
+            class_name(one[TARGET]).startswith("Lambda") or self._is_own(one) for one in self._after
+        )
+
+    def _is_own(self, component: Mapping[str, Any]) -> bool:
+        """Whether it is code of the bundle."""
+        top, _, inside = component[TARGET].partition(".")
+        return bool(inside) and (self._path / top).is_dir()
 
     def _written(self) -> list[int]:
         """The numbers in the functions that compute the labels, indices not."""
@@ -204,8 +197,8 @@ class _Bundle:
     def _found(self, task: str) -> dict[int, str]:
         names = self._names()
         outputs = self._outputs()
-        if task == "segmentation" and self._computed():
-            return {value: f"Label {value}" for value in self._written()}
+        if task == "segmentation" and self._computed() and (written := self._written()):
+            return {value: f"Label {value}" for value in written}
         if task == "segmentation" and not self._overlapping(task):
             named = {v: n for v, n in names.items() if n.strip().lower() not in BACKGROUNDS}
             if outputs == 1 and set(named) == {0}:  # one channel: what is there has the value 1
@@ -222,6 +215,8 @@ class _Bundle:
             yield UNKNOWN_LABELS[0]
         elif not self._names() and not self._table():
             yield UNKNOWN_LABELS[1]
+        if any("Guidance" in class_name(one[TARGET]) for one in self._before):
+            yield WITHOUT_CLICKS
 
     def _input(self) -> dict[str, Any]:
         dimensions = self._dimensions()
@@ -233,9 +228,17 @@ class _Bundle:
         }
         if dimensions == 3 and self._inferer != "SliceInferer":
             table["min_slices"] = VOLUME_SLICES
-        if dimensions == 3 and count > 1:
-            table["series"] = [_role(str(channels.get(str(i), i))) for i in range(count)]
+        if dimensions == 3 and count > 1 and (roles := self._roles(channels, count)):
+            table["series"] = [_role(name) for name in roles]
         return table
+
+    def _roles(self, channels: Mapping[str, Any], count: int) -> Sequence[str]:
+        """What the several series are; none when the channels are made of one image."""
+        if len(self._keys) > 1:
+            return self._keys
+        if len(channels) == 1:
+            return ()
+        return [str(channels.get(str(i), i)) for i in range(count)]
 
     def _channels(self) -> int:
         """Of the input: what the network takes, else what the metadata say."""
@@ -260,11 +263,20 @@ class _Bundle:
             for path in models.glob("*")
             if path.suffix in (".pt", ".pth")
         )
-        if "models/model.pt" in found or len(found) == 1:
-            return "models/model.pt" if "models/model.pt" in found else found[0]
+        loaded = [name for name in self._loaded() if name in found]
+        if "models/model.pt" in found or loaded or len(found) == 1:
+            return next(iter(loaded), "models/model.pt" if "models/model.pt" in found else found[0])
         if found:
             raise ModelRefused("several weights in models/ and none is model.pt: leave one")
         raise ModelRefused("the bundle has no weights: put them at models/model.pt")
+
+    def _loaded(self) -> Iterator[str]:
+        """The files of weights that its CheckpointLoader names."""
+        for table in configuration.tables(self._tree):
+            if class_name(str(table.get(TARGET))) == "CheckpointLoader":
+                where = self._resolved(table.get("load_path"))
+                if isinstance(where, str) and (inside := configuration.INSIDE.search(where)):
+                    yield inside[1]
 
     def _licence(self) -> str:
         for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "license.txt", "docs/license.txt"):

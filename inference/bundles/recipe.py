@@ -4,12 +4,14 @@ Network, preprocessing, inferer and postprocessing stay separate: each is one st
 with its affine to a result, and each may be replaced by something faster that does the same.
 """
 
+import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from inference.bundles import configuration
@@ -19,6 +21,17 @@ from inference.errors import ModelRefused
 from inference.model_files import ModelFiles
 
 PREDICTION = "pred"  # the key under which MONAI's evaluators keep what the network said
+CORES = ("core", "_core")
+MAKERS: dict[str, Any] = {
+    "_reconstruct": np.zeros(1).__reduce__()[0],
+    "scalar": np.float64().__reduce__()[0],
+}
+PLAIN_NUMBERS = (  # what arrays of numbers are pickled with, of numpy 2 and before
+    *((one, f"numpy.{core}.multiarray.{name}") for name, one in MAKERS.items() for core in CORES),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")),
+)
 CONTAINERS = ("model", "state_dict", "network", "model_state_dict")
 MISSING = re.compile(r"No module named '(\w+)")
 WRAPPED = "module."  # what DataParallel puts before every name
@@ -33,6 +46,7 @@ class Recipe:
     `preprocessing`: a sample (`image_key` -> MetaTensor) to a sample whose image is channel first;
     `inferer`: a batch (1, channel, *space) and the network to logits (1, channel, *space) or
     (1, class); `postprocessing`: the sample with `pred` (channel, *space) to the same, done.
+    `series_keys`: under which it has its several series, when each is an image of its own.
     """
 
     network: torch.nn.Module
@@ -41,6 +55,7 @@ class Recipe:
     postprocessing: Callable[[Sample], Sample]
     device: torch.device
     image_key: str = "image"
+    series_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +65,7 @@ class Plan:
     parts: Parts
     tree: Tree
     image_key: str
+    series_keys: tuple[str, ...]
 
 
 def plan(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool) -> Plan:
@@ -59,10 +75,12 @@ def plan(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool) -> Pla
     """
     whole = read(files, options)
     parts = configuration.parts(whole)
+    keys = configuration.read_keys(whole, parts.preprocessing)
     return Plan(
         parts=parts,
         tree=allowed(files, whole, parts.names, trusted=trusted),
         image_key=image_key(whole),
+        series_keys=keys if len(keys) > 1 else (),
     )
 
 
@@ -82,6 +100,7 @@ def image_key(whole: Tree) -> str:
 def allowed(files: ModelFiles, whole: Tree, names: tuple[str, ...], *, trusted: bool) -> Tree:
     """What the named items reach, edited; raises ModelRefused for what may not be built."""
     tree = configuration.edited(configuration.reachable(whole, names))
+    _refuse_missing(tree)
     if not trusted:
         _refuse_own_code(files, tree)
         _check(tree, names)
@@ -110,6 +129,7 @@ def build(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool, devic
         postprocessing=built[planned.parts.postprocessing],
         device=torch.device(device),
         image_key=planned.image_key,
+        series_keys=planned.series_keys,
     )
 
 
@@ -118,6 +138,16 @@ def _configuration(files: ModelFiles) -> str:
         if name in files.digests:
             return name
     raise ModelRefused(f"{files.path.name}: no configs/inference.json or .yaml")
+
+
+def _refuse_missing(tree: Tree) -> None:
+    """What no policy and no trust can give."""
+    names = map(configuration.class_name, configuration.targets(tree))
+    if (
+        any("TorchVision" in name for name in names)
+        and importlib.util.find_spec("torchvision") is None
+    ):
+        raise ModelRefused("it needs the package torchvision, which is not installed")
 
 
 def _refuse_own_code(files: ModelFiles, tree: Tree) -> None:
@@ -143,6 +173,8 @@ def parsed(
     ):
         parser = ConfigParser(tree)
         parser[DEVICE] = torch.device(device)
+        for item, name in configuration.side_files(tree).items():
+            parser[item] = files.weights(name, safe=PLAIN_NUMBERS)
         return {name: _content(parser, name) for name in names}
 
 
@@ -173,7 +205,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def load_weights(network: torch.nn.Module, files: ModelFiles, options: Mapping[str, Any]) -> None:
-    """Every parameter of the network from the file; raises ModelRefused unless all fit."""
+    """Every parameter of the network from the file; raises ModelRefused unless all fit.
+
+    What a bundle's own code would do to a file that it loads itself is not done.
+    """
     name = str(options.get("weights", "models/model.pt"))
     if name not in files.digests:
         raise ModelRefused(f"{files.path.name}: the weights {name} are missing: put them there")
@@ -199,8 +234,14 @@ def state_dict(saved: Any) -> dict[str, torch.Tensor]:
 
 
 def prepared(recipe: Recipe, image: Any) -> Sample:
-    """The sample after preprocessing; `image`: MetaTensor as a file reader would give it."""
-    return recipe.preprocessing({recipe.image_key: image})
+    """The sample after preprocessing; `image`: MetaTensor as a file reader would give it.
+
+    For a bundle with `series_keys`: such a one by each of them. What a reader knows of a file
+    beside the image is in the sample too, as readers may be asked to put it there.
+    """
+    images = dict(image) if recipe.series_keys else {recipe.image_key: image}
+    read = {f"{key}_meta_dict": dict(one.meta) for key, one in images.items()}
+    return recipe.preprocessing({**images, **read})
 
 
 def predicted(recipe: Recipe, sample: Sample) -> torch.Tensor:

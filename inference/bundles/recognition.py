@@ -89,6 +89,11 @@ def _steps(composed: object) -> list[Any]:
     return flat
 
 
+def _keys(step: object) -> object:
+    """Of a sample's entries that a step changes; None for a step of the bundle's own making."""
+    return getattr(step, "keys", None)
+
+
 def _preprocessing(
     recipe: Recipe,
 ) -> tuple[tuple[Intensity, ...], tuple[float, ...] | None, tuple[Intensity, ...]]:
@@ -98,7 +103,7 @@ def _preprocessing(
         if type(step) is not EnsureChannelFirstd  # the engine's arrays have it first
         and type(step) is not EnsureTyped  # and they are tensors of float32
     ]
-    _known(all(step.keys == (recipe.image_key,) for step in steps))
+    _known(all(_keys(step) == (recipe.image_key,) for step in steps))
     kinds = [type(step) for step in steps]
     _known(kinds.count(Orientationd) == 1)
     turn = kinds.index(Orientationd)
@@ -139,7 +144,7 @@ def _windows(inferer: Any) -> Windows:
 
 def _rule(recipe: Recipe) -> Rule:
     """The order of the last steps says on which grid is decided."""
-    steps = [step for step in _steps(recipe.postprocessing) if step.keys == (PREDICTION,)]
+    steps = [step for step in _steps(recipe.postprocessing) if _keys(step) == (PREDICTION,)]
     _known(len(steps) == len(_steps(recipe.postprocessing)))
     kinds = [type(step) for step in steps]
     activation = None

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,17 @@ import numpy as np
 import torch
 
 from inference import calibration
-from inference.bundles import answers, averages, detection, fast, grids, points, proposal, recipe
+from inference.bundles import (
+    answers,
+    averages,
+    coverage,
+    detection,
+    fast,
+    grids,
+    points,
+    proposal,
+    recipe,
+)
 from inference.bundles.detection import Detector
 from inference.bundles.fast import FastBundle
 from inference.bundles.grids import Values
@@ -46,6 +56,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
     built = recipe.build(
         artifact.files, options, trusted=artifact.trusted, device=str(chosen.torch)
     )
+    _refuse_roles(built, description)
     built = averages.averaged(built, artifact.files, options)
     segments = description.task is Task.SEGMENTATION
     return BundleModel(
@@ -54,6 +65,14 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
         requirements=artifact.requirements,
         quick=fast.load(built, description, chosen) if segments else None,
     )
+
+
+def _refuse_roles(built: Recipe, description: Description) -> None:
+    keys, roles = built.series_keys, description.roles
+    if keys and len(keys) != len(roles):
+        raise ModelRefused(
+            f"it reads {len(keys)} series ({', '.join(keys)}); [[input.series]] names {len(roles)}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +147,22 @@ class BundleModel:
                     return self.quick.findings(image)
                 except (Oblique, UnevenScores):
                     pass  # MONAI's own way takes these too
-            colours = self.description.options.get("colours")
-            seen = grids.tensor(image, self.description.roles, colours=colours)
-            sample = recipe.prepared(self.recipe, seen)
+            sample = recipe.prepared(self.recipe, self._given(image))
             try:
                 logits = recipe.predicted(self.recipe, sample)
             except (RuntimeError, ValueError) as error:
                 return _not_taken(error, sample[self.recipe.image_key])
-            return self._answer(image, sample, logits)
+            said = self._answer(image, sample, logits)
+            left_out = coverage.limits(sample[self.recipe.image_key])
+            return replace(said, limitations=(*said.limitations, *left_out))
+
+    def _given(self, image: Image | PlanarImage) -> Any:
+        """What the bundle reads instead of files: an image, or one by each of its keys."""
+        keys, roles = self.recipe.series_keys, self.description.roles
+        if keys and isinstance(image, Image):
+            series = [replace(image, volume=image.roles[role]) for role in roles]
+            return {key: grids.tensor(one) for key, one in zip(keys, series, strict=True)}
+        return grids.tensor(image, roles, colours=self.description.options.get("colours"))
 
     def _answer(self, image: Image | PlanarImage, sample: Sample, logits: torch.Tensor) -> Findings:
         seen, given = sample[self.recipe.image_key], settled(self.description)
@@ -144,6 +171,7 @@ class BundleModel:
         if self.description.task is Task.SEGMENTATION:
             result = recipe.finished(self.recipe, sample, logits)
             values = grids.on_grid(result, grids.of_image(image), seen=seen)
+            answers.refuse_image(values, len(logits))
             return answers.segmentation(values, image, self.description)
         if self.description.task is Task.KEYPOINTS:
             if given.points.form == "coordinates":

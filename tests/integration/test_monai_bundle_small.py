@@ -79,13 +79,17 @@ METADATA = {
 
 
 def written(
-    folder: Path, tree: Mapping[str, Any], weights: Any = None, code: Mapping[str, str] = {}
+    folder: Path,
+    tree: Mapping[str, Any],
+    weights: Any = None,
+    code: Mapping[str, str] = {},
+    stated: Mapping[str, Any] = METADATA,
 ) -> Path:
     """A bundle's folder; weights of the plain network unless others are given."""
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
     (folder / "configs" / "inference.json").write_text(json.dumps(tree))
-    (folder / "configs" / "metadata.json").write_text(json.dumps(METADATA))
+    (folder / "configs" / "metadata.json").write_text(json.dumps(stated))
     for name, text in code.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
