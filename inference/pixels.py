@@ -26,7 +26,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.tag import Tag
 from pydicom.uid import UID, JPEGExtended12Bit
 
-from inference import jpeg_extended
+from inference import decoding, jpeg_extended
 from inference.attributes import UNREADABLE, number, text, value
 from inference.errors import DecodeError, InputRefused
 from inference.frames import Frame
@@ -130,9 +130,14 @@ def stored(dataset: Dataset, indices: Sequence[int]) -> Iterator[Stored]:
         part = _image_pixel_module(dataset)
         many = (number(dataset, "NumberOfFrames") or 1) > 1
         if not many:
-            yield decoder.as_array(part, raw=True, index=0)[0]
+            with decoding.announced(dataset):
+                array = decoder.as_array(part, raw=True, index=0)[0]
+            yield array
             return
-        for array, _ in decoder.iter_array(part, raw=True, indices=list(indices)):
+        frames = decoder.iter_array(part, raw=True, indices=list(indices))
+        for _ in indices:
+            with decoding.announced(dataset):
+                array, _described = next(frames)
             yield array
     except UNREADABLE as error:
         raise DecodeError(_undecodable(decoder.UID)) from error
@@ -147,7 +152,8 @@ def coloured(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.ui
     try:
         part = _image_pixel_module(dataset)
         for index in indices:
-            array, described = decoder.as_array(part, index=index)
+            with decoding.announced(dataset):
+                array, described = decoder.as_array(part, index=index)
             if described["photometric_interpretation"] != "RGB":
                 raise DecodeError(f"{described['photometric_interpretation']} is not turned to RGB")
             yield array

@@ -15,7 +15,8 @@ from typing import cast
 import pydicom
 from pydicom import Dataset
 
-from inference import description, features, pipeline, rehearsal
+from inference import decoding, description, features, pipeline, rehearsal
+from inference.decoding import Watch
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.engine import device
@@ -29,6 +30,7 @@ from inference.models import Artifact, FileModelModule, Model, ModelModule
 from inference.pipeline import Analysis, Companions
 from inference.requirements import Requirements
 from service import approvals, kinds, log
+from service.model_folder import OutOfReachError
 from service.tasks import (
     Analysed,
     Answer,
@@ -54,8 +56,12 @@ class UnreadableFileError(Exception):
     """A stored instance is no DICOM file; the text says which and why."""
 
 
-def serve(pipe: Connection, setup: Setup) -> None:
-    """Load the models, say Ready, answer tasks until the worker closes its end."""
+def serve(pipe: Connection, setup: Setup, watch: Watch) -> None:
+    """Load the models, say Ready, answer tasks until the worker closes its end.
+
+    `watch` is told of every instance that is decoded.
+    """
+    decoding.watch(watch)
     analyst = Analyst(setup)
     pipe.send(Ready(unavailable=analyst.preload() if setup.preload else {}))
     _rehearse()
@@ -96,6 +102,9 @@ class Analyst:
             return Failed(reason="ran out of memory", exhausted=True)
         except ModelRefused as refusal:
             return Failed(reason=str(refusal), final=True)
+        except OutOfReachError as replaced:
+            words = f"{replaced} of the model {task.model} was replaced: another process reads it"
+            return Failed(reason=words, exhausted=True)
         except Exception as error:  # noqa: BLE001  (rim: the worker records it and tries again)
             return Failed(reason=described(error))
 

@@ -7,12 +7,13 @@ changed, went or came since stops the model, be it trusted or strict, and the re
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service import sidecar
+from service import model_folder
+from service.model_folder import NoModelError
 
 FOLDER = "trust"
 MOST_NAMED = 5  # files in a reason
@@ -76,15 +77,33 @@ def stopped(
 ) -> str | None:
     """Why a model must not run, in words; None when it may. Reads all of its files.
 
-    `pinned`: the digests in its sidecar, from when it was added.
+    `pinned`: the digests in its sidecar, from when it was added. Raises OutOfReachError in a
+    confined process for a file that came after it was.
     """
     if trusted and approval is None:
         return "trusted, but not approved: hounsfield models CONFIG --trust NAME"
     if trusted and approval is not None and (since := _differing(pinned, approval.files)):
         return f"{since} changed since it was approved: hounsfield models CONFIG --trust NAME"
-    if since := _differing(sidecar.digests(path) if path.exists() else {}, pinned):
+    try:
+        since = since_added(path, pinned)
+    except NoModelError as reason:
+        return f"it {reason}"
+    if since:
         return f"{since} changed since it was added: hounsfield models CONFIG --add {path.name}"
     return None
+
+
+def since_added(path: Path, pinned: Mapping[str, str]) -> str:
+    """The files that are not as pinned, by name, "" when all are; reads none if some came or went.
+
+    Raises NoModelError and OutOfReachError as `model_folder.digests` does.
+    """
+    if not path.exists():
+        return _differing({}, pinned)
+    there = model_folder.names(path)
+    if there != pinned.keys():
+        return _listed(there ^ pinned.keys())
+    return _differing(model_folder.digests(path), pinned)
 
 
 def state(path: Path, pinned: Mapping[str, str], *, trusted: bool, file: Path) -> str:
@@ -100,7 +119,11 @@ def state(path: Path, pinned: Mapping[str, str], *, trusted: bool, file: Path) -
 
 def _differing(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
     """The files that are not the same in both, by name; "" when all are."""
-    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    return _listed(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+
+
+def _listed(files: Iterable[str]) -> str:
+    names = sorted(files)
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(map(visible, names[:MOST_NAMED])) + more
 
@@ -112,9 +135,11 @@ def visible(text: str) -> str:
 
 def appearance(path: Path, approval: Path | None = None) -> tuple[object, ...]:
     """How a model's files and its approval look unread: while it stays the same, they are."""
-    inside = sidecar.inside(path) if path.is_dir() else ()
-    files = tuple(sorted(path / name for name, _ in inside)) or (path,)
-    watched = files if approval is None else (*files, approval)
+    try:
+        files = [path / name for name in model_folder.files(path)] if path.is_dir() else [path]
+    except NoModelError as reason:
+        return (str(reason),)
+    watched = files if approval is None else [*files, approval]
     return tuple((str(one), _look(one)) for one in watched)
 
 

@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from service import answers, log, processes, sandbox
+from service import answers, log, model_folder, processes, sandbox
+from service.decoding_notes import DecodingNotes
 from service.exits import FAILURE
 from service.scratch import Scratch
 from service.tasks import Answer, Ready, Setup, Task
@@ -39,13 +39,14 @@ class Child:
         ours, theirs = self._context.Pipe()
         self._pipe: Connection = ours
         self._scratch = Scratch()
+        self._decoding = DecodingNotes(self._context)
         self._process = self._context.Process(
             target=run,
-            args=(theirs, setup, os.getpid(), self._scratch.path),
+            args=(theirs, setup, os.getpid(), self._scratch.path, self._decoding),
             name="analysis",
             daemon=True,
         )
-        with _environment(sandbox.environment(os.environ, self._scratch.path)):
+        with sandbox.bare_environment(self._scratch.path):
             self._process.start()
         theirs.close()
         self._timer = self._alarm(START_SECONDS)
@@ -111,9 +112,10 @@ class Child:
         self._process.join(timeout=1.0)
         self._process.kill()
         self._process.join()
+        doing = self._decoding.words()
         if rang:
-            return ChildEnded(f"exceeded its deadline of {self._timer.seconds:g} s")
-        return ChildEnded(f"its process {processes.how_it_ended(self._process.exitcode)}")
+            return ChildEnded(f"exceeded its deadline of {self._timer.seconds:g} s{doing}")
+        return ChildEnded(f"its process {processes.how_it_ended(self._process.exitcode)}{doing}")
 
 
 class _Alarm(threading.Thread):
@@ -136,20 +138,9 @@ class _Alarm(threading.Thread):
         self._cancelled.set()
 
 
-@contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """What is started meanwhile has these variables from its first instruction on."""
-    ours = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(ours)
-
-
-def run(pipe: Connection, setup: Setup, parent: int, scratch: Path) -> None:
+def run(
+    pipe: Connection, setup: Setup, parent: int, scratch: Path, decoding: DecodingNotes
+) -> None:
     """The child's whole life: arranged so that it dies first and alone, confined, the science."""
     processes.end_with_parent(parent, signal.SIGKILL)
     processes.be_killed_first()
@@ -160,15 +151,23 @@ def run(pipe: Connection, setup: Setup, parent: int, scratch: Path) -> None:
     log.configure(role="analysis", level=setup.log_level, file=setup.log_file)
     try:
         confined = replace(setup, unconfined=_confine(setup, scratch))
-        importlib.import_module("service.analysis").serve(pipe, confined)  # only here is it wanted
+        science = importlib.import_module("service.analysis")  # only here is it wanted
+        science.serve(pipe, confined, decoding.writer())
     except Exception as error:  # noqa: BLE001  (rim: the worker sees the end and starts another)
         log.failure("failure", error, detail="the child of the worker raised")
         sys.exit(FAILURE)
 
 
 def _confine(setup: Setup, scratch: Path) -> str | None:
+    artifacts = [model.artifact for model in setup.models if model.artifact is not None]
+    pinned = (model_folder.pinned(one.path, one.sidecar["files"]) for one in artifacts)
     lacking = sandbox.confine(
-        sandbox.Bounds(readable=setup.readable, writable=scratch, package=setup.package)
+        sandbox.Bounds(
+            readable=(*setup.readable, *chain.from_iterable(pinned)),
+            listed=tuple(one.path for one in artifacts),
+            writable=scratch,
+            package=setup.package,
+        )
     )
     if lacking is not None:
         log.event("child.unconfined", reason=lacking)

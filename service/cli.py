@@ -172,12 +172,18 @@ def _requeue(add: Add) -> None:
 
 def _models(add: Add) -> None:
     def run(words: argparse.Namespace) -> int:
-        from service import config, model_add, model_list, model_trust
+        from service import config
 
         if words.add is not None:
+            from service import model_add  # loads the science
+
             return model_add.add(words.add)
         if words.trust is not None:
+            from service import model_trust  # loads none: it shows what may be hostile
+
             return model_trust.trust(config.load(words.config), words.trust, yes=words.yes)
+        from service import model_list
+
         return model_list.print_models(config.load(words.config), as_json=words.json)
 
     made = _command(

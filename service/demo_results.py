@@ -30,17 +30,17 @@ def show(console: Console, received: Path, *, images: Path, picture: Path) -> No
     console.print("\nIn words")
     for sentence in (sentence for report in reports for sentence in summary.sentences(report)):
         console.print(f"  {sentence}", markup=False)
-    for result in segmentations[:1]:
+    for result in [one for one in segmentations if summary.in_patient(one)][:1]:
         console.print(f"\nThe images with their segments: {draw(result, images, picture)}")
 
 
 def line(result: pydicom.Dataset) -> str:
-    """One object: kind, SOP class, label and volume of each segment."""
+    """One object: kind, SOP class, label and size of each segment."""
     if result.SOPClassUID != SegmentationStorage:
         kind, found = "measurement_report", str(result.SeriesDescription)
     else:
         kind = "segmentation"
-        found = ", ".join(f"{s.label} {s.millilitres:,.0f} ml" for s in summary.segments(result))
+        found = ", ".join(f"{s.label} {s.size}" for s in summary.segments(result))
     return f"{kind:18}  {result.SOPClassUID.name}  {found}"
 
 

@@ -13,9 +13,10 @@ from tomlkit import TOMLDocument
 
 from inference.errors import ModelRefused
 from inference.models import FileModelModule
-from service import kinds, sidecar
+from service import kinds, model_folder, sidecar
 from service.config import MODELS, SIDECAR
 from service.exits import SUCCESS
+from service.model_folder import NoModelError
 from service.validation import Place
 
 PRIVATE_SCHEME = "99LOCAL"
@@ -35,15 +36,12 @@ def add(path: Path) -> int:
     if not path.exists():
         raise Place(file=path).error("does not exist", allowed="a model's folder or file")
     file = sidecar.path_of(path)
-    _refuse_links(path, file)
-    if file.exists():
-        document = tomlkit.parse(file.read_text(encoding="utf-8"))
-        document["files"] = sidecar.digests(path)
-        print(f"{file}: the digests of {len(sidecar.digests(path))} files renewed")
-    else:
-        kind, proposed = proposal(path)
-        document = drafted(path, proposed)
-        print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}")
+    _refuse_link(file)
+    try:
+        model_folder.check(path)
+        document = _renewed(path, file) if file.exists() else _new(path, file)
+    except NoModelError as reason:
+        raise Place(file=path).error(str(reason), allowed="a model's plain files") from reason
     checked = sidecar.parse(document.unwrap(), Place(file=file))
     with open(file, "w", encoding="utf-8", opener=_here) as opened:
         opened.write(tomlkit.dumps(document))
@@ -52,14 +50,24 @@ def add(path: Path) -> int:
     return SUCCESS
 
 
-def _refuse_links(path: Path, file: Path) -> None:
-    """The model was made elsewhere: nothing outside its folder is read or written for it."""
+def _renewed(path: Path, file: Path) -> TOMLDocument:
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    document["files"] = files = model_folder.digests(path)
+    print(f"{file}: the digests of {len(files)} files renewed")
+    return document
+
+
+def _new(path: Path, file: Path) -> TOMLDocument:
+    kind, proposed = proposal(path)
+    document = drafted(path, proposed)
+    print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}")
+    return document
+
+
+def _refuse_link(file: Path) -> None:
+    """The model was made elsewhere: nothing outside its folder is written for it."""
     if file.is_symlink():
         raise Place(file=file).error("is a link", allowed="a file, or none yet")
-    strange = sidecar.foreign(path)
-    if strange:
-        what = f"{strange[0]!r} is a link out of the model's folder, or too deep in it"
-        raise Place(file=path).error(what, allowed="files inside; copy them")
 
 
 def _here(name: str, flags: int) -> int:
@@ -92,7 +100,7 @@ def drafted(path: Path, proposed: Mapping[str, Any]) -> TOMLDocument:
     document.add(tomlkit.nl())
     for key, value in proposed.items():
         document[key] = value
-    document["files"] = sidecar.digests(path)
+    document["files"] = model_folder.digests(path)
     return document
 
 

@@ -6,18 +6,16 @@ What is recorded are the digests of all its files (service/approvals.py): of exa
 import getpass
 import os
 import sys
-import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from inference import torchscript_policy
-from inference.bundles import configuration as bundle
-from inference.errors import ModelRefused
-from service import approvals, sandbox, sidecar
+from service import approvals, inspection, sandbox
 from service.approvals import Approval
 from service.config import Artifact, Configuration, Model
 from service.exits import FAILURE, SUCCESS, CommandError, UsageError
+from service.inspection import InspectionError
+from service.model_folder import NoModelError
 
 NOTE = """\
 It would run in a process of its own without network, credentials or other files of this machine
@@ -27,13 +25,14 @@ It would run in a process of its own without network, credentials or other files
 def trust(configuration: Configuration, name: str, *, yes: bool) -> int:
     """Show a model and record the approval; FAILURE when the person says no."""
     model, artifact = _model(configuration, name)
-    differing = sidecar.changed(artifact.path, artifact.sidecar)
-    if differing:
-        raise CommandError(
-            f"{name}: {approvals.visible(', '.join(differing))} changed since it was added; "
-            f"first: hounsfield models CONFIG --add {artifact.path}"
-        )
-    print("\n".join(map(approvals.visible, _words(model, artifact))))
+    _refuse_changed(name, artifact)
+    limit = configuration.inference.memory_gib
+    memory_bytes = None if limit is None else int(limit * 2**30)
+    try:
+        lines = list(_words(model, artifact, memory_bytes))
+    except InspectionError as reason:
+        raise CommandError(f"{name}: what it would run cannot be shown: {reason}") from reason
+    print("\n".join(map(approvals.visible, lines)))
     print(NOTE)
     if not yes and not _confirmed():
         print("not approved")
@@ -56,7 +55,19 @@ def _model(configuration: Configuration, name: str) -> tuple[Model, Artifact]:
     raise UsageError(f"--trust {name}: no such model; allowed: {names or 'none is configured'}")
 
 
-def _words(model: Model, artifact: Artifact) -> Iterator[str]:
+def _refuse_changed(name: str, artifact: Artifact) -> None:
+    try:
+        changed = approvals.since_added(artifact.path, artifact.sidecar.files)
+    except NoModelError as reason:
+        raise CommandError(f"{name}: {approvals.visible(str(reason))}") from reason
+    if changed:
+        raise CommandError(
+            f"{name}: {changed} changed since it was added; "
+            f"first: hounsfield models CONFIG --add {artifact.path}"
+        )
+
+
+def _words(model: Model, artifact: Artifact, memory_bytes: int | None) -> Iterator[str]:
     described = artifact.sidecar
     yield f"{model.name}: {model.kind} {model.version}, {described.name}"
     yield f"  {described.summary}"
@@ -65,47 +76,18 @@ def _words(model: Model, artifact: Artifact) -> Iterator[str]:
     yield f"  files    {artifact.path}"
     for name, digest in sorted(described.files.items()):
         yield f"    {digest[:16]}  {_place(artifact, name).stat().st_size:>12,} bytes  {name}"
-    outside = list(_outside(artifact))
-    yield "  beyond the strict policy" if outside else "  nothing beyond the strict policy"
-    yield from (f"    {one}" for one in outside)
     lacking = sandbox.lacking()
     if lacking is not None:
         yield f"  will not run trusted on this machine: nothing would keep it from {lacking}"
+        yield "  what it could do beyond the strict policy is not looked at, for the same reason"
+        return
+    outside = inspection.beyond_strict(artifact.path, described.files, memory_bytes=memory_bytes)
+    yield "  beyond the strict policy" if outside else "  nothing beyond the strict policy"
+    yield from (f"    {one}" for one in outside)
 
 
 def _place(artifact: Artifact, name: str) -> Path:
     return artifact.path / name if artifact.path.is_dir() else artifact.path
-
-
-def _outside(artifact: Artifact) -> Iterator[str]:
-    """What it could do that the strict policy would refuse, file by file, in words."""
-    for name in sorted(artifact.sidecar.files):
-        place = _place(artifact, name)
-        if name.endswith(".py"):
-            yield f"{name}: Python, runs as it is"
-        elif name in bundle.NAMES:
-            yield from (f"{name}: {what}" for what in _of_bundle(name, place))
-        elif zipfile.is_zipfile(place) and _has_code(place):
-            found = torchscript_policy.violations(place.read_bytes())
-            yield from (f"{name}: {what}" for what in found)
-
-
-def _of_bundle(name: str, place: Path) -> Iterator[str]:
-    from inference.bundles import policy
-
-    try:
-        whole = bundle.parse(name, place.read_bytes())
-        names = bundle.parts(whole).names
-        tree = bundle.edited(bundle.reachable(whole, names))
-    except ModelRefused as reason:
-        yield str(reason)
-        return
-    yield from map(str, policy.violations(tree, names))
-
-
-def _has_code(place: Path) -> bool:
-    with zipfile.ZipFile(place) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _confirmed() -> bool:

@@ -348,14 +348,8 @@ def child_setup(configuration: Configuration) -> Setup:
         readable=(
             configuration.storage.directory / "instances",
             configuration.storage.directory / approvals.FOLDER,
-            *_model_files(configuration),
         ),
     )
-
-
-def _model_files(configuration: Configuration) -> tuple[Path, ...]:
-    artifacts = (model.artifact for model in configuration.models)
-    return tuple(artifact.path for artifact in artifacts if artifact is not None)
 
 
 def takers(configuration: Configuration) -> dict[str, tuple[str, ...]]:

@@ -31,7 +31,6 @@ from service.validation import (
 
 ANATOMICAL_STRUCTURE = ("91723000", "SCT", "Anatomical Structure")
 LONG_STRING = 64  # characters of a value of VR LO
-DEEPEST = 32  # folders inside one another
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ADD = "write it with: hounsfield models CONFIG --add {path}"
 
@@ -244,51 +243,3 @@ def _files(raw: object, place: Place) -> dict[str, str]:
         if not isinstance(digest, str) or not SHA256.fullmatch(digest):
             raise place.at(name).error("is no SHA-256", allowed="64 hexadecimal digits")
     return dict(raw)
-
-
-def inside(model: Path) -> Iterator[tuple[str, Path | None]]:
-    """Every file of a model by its path inside; hidden files and caches are none.
-
-    None in place of what is no part of it and is never read: a link out of the folder, what lies
-    too deep.
-    """
-    root = model.resolve()
-    waiting = [model]
-    while waiting:
-        for path in waiting.pop().iterdir():
-            steps = path.relative_to(model).parts
-            if path.name.startswith(".") or path.name == "__pycache__":
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                yield "/".join(steps), None
-            elif path.is_dir() and not path.is_symlink():
-                if len(steps) > DEEPEST:
-                    yield "/".join(steps[:DEEPEST]), None
-                else:
-                    waiting.append(path)
-            elif path.is_file():
-                yield "/".join(steps), path
-
-
-def digests(model: Path) -> dict[str, str]:
-    """SHA-256 of every file of a model, by its path inside; "" of what is never read."""
-    if not model.is_dir():
-        return {model.name: _sha256(model)}
-    return {name: "" if path is None else _sha256(path) for name, path in sorted(inside(model))}
-
-
-def foreign(model: Path) -> list[str]:
-    """What lies in a model's folder and is no part of it, by name."""
-    return sorted(name for name, path in inside(model) if path is None) if model.is_dir() else []
-
-
-def changed(model: Path, sidecar: Sidecar) -> tuple[str, ...]:
-    """The files that are not as they were when the model was added, by name; () when all are."""
-    found = digests(model)
-    names = sorted({*found, *sidecar.files})
-    return tuple(name for name in names if found.get(name) != sidecar.files.get(name))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,7 +49,7 @@ class Setup:
     models_bytes: int | None = None  # of loaded models and a run; None: all that the device has
     log_level: str = "info"
     log_file: Path | None = None
-    readable: tuple[Path, ...] = ()  # beside the program: received instances, the models' files
+    readable: tuple[Path, ...] = ()  # beside the program and pinned files: received instances
     unconfined: str | None = None  # what the child could not be kept from, in words
 
 

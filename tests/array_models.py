@@ -15,7 +15,7 @@ from inference import description, phantom
 from inference.findings import Acquisition, Image, PlanarImage
 from inference.model_files import ModelFiles
 from inference.models import Artifact
-from service import sidecar
+from service import model_folder, sidecar
 from service.validation import Place
 from tests.volumes import turned
 
@@ -54,7 +54,7 @@ def artifact(
         "output": {"overlapping": overlapping},
         "labels": [dict(one) for one in labels],
         "options": dict(options or {}),
-        "files": sidecar.digests(path),
+        "files": model_folder.digests(path),
     }
     parsed = description.parse(sidecar.parse(raw, Place(file=path)).plain)
     files = ModelFiles(path=path, digests=parsed.files)

@@ -93,14 +93,19 @@ class Workplace:
         package: str = HOSTILE,
         log_file: Path | None = None,
         version: str = "1.0.0",
+        setups: Sequence[ModelSetup] = (),
+        readable: tuple[Path, ...] = (),
     ) -> Worker:
-        """A worker of these models, all of one version, retrying at once."""
+        """A worker of these models, all of one version, retrying at once.
+
+        `setups`: what is known of them, when they are no modules of `package`.
+        """
         return Worker(
             queue=self.queue,
             catalog=self.catalog,
             store=self.store,
             setup=Setup(
-                models=tuple(_setup(model, version) for model in models),
+                models=tuple(setups) or tuple(_setup(model, version) for model in models),
                 node_name="HOUNSFIELD",
                 device_serial="0",
                 software_version="0",
@@ -109,7 +114,7 @@ class Workplace:
                 package=package,
                 memory_bytes=memory_bytes,
                 log_file=log_file,
-                readable=(self.store.path("instances"),),
+                readable=(self.store.path("instances"), *readable),
             ),
             terms=Terms(
                 worker="test",

@@ -5,6 +5,9 @@
 The ICBM 152 nonlinear symmetric 2009a template, 1 mm, from the wheel of nilearn (BSD-3-Clause).
 Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological
 Institute, McGill University. It is an average of 152 heads with all but the brain removed.
+
+The one file is read here, as the recipe runs with what a node has installed: nibabel, which reads
+every NIfTI, is among the dependencies of the tests only.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What a result object says, read back from its bytes: segments, volumes, measurements.
+"""What a result object says, read back from its bytes: segments, their sizes, measurements.
 
 Reads what any conforming viewer would read; it knows nothing of how the object was made.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,25 @@ COMMENT = "121106"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSummary:
-    """One segment: its label, how many voxels, and their volume in millilitres."""
+    """One segment: its label, how many voxels (or pixels), and how large they are together.
+
+    `millilitres`: None of a planar image, whose pixels have no depth; `square_millimetres`: of one
+    planar image, None when its spacing is not stated.
+    """
 
     label: str
     voxels: int
-    millilitres: float
+    millilitres: float | None
+    square_millimetres: float | None = None
+
+    @property
+    def size(self) -> str:
+        """In words: "2,312 ml", "35 cm2" or "812 pixels"."""
+        if self.millilitres is not None:
+            return f"{self.millilitres:,.0f} ml"
+        if self.square_millimetres is not None:
+            return f"{self.square_millimetres / 100:,.3g} cm2"
+        return f"{self.voxels:,} pixels"
 
 
 def segments(seg: pydicom.Dataset) -> tuple[SegmentSummary, ...]:
@@ -32,20 +46,39 @@ def segments(seg: pydicom.Dataset) -> tuple[SegmentSummary, ...]:
         raise ValueError("not a BINARY segmentation")
     frames = np.atleast_3d(seg.pixel_array).reshape(-1, seg.Rows, seg.Columns)
     shared = seg.SharedFunctionalGroupsSequence[0]
-    voxels: dict[int, int] = defaultdict(int)
+    counts: dict[int, list[int]] = defaultdict(list)
     for frame, groups in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
         owner = groups if "SegmentIdentificationSequence" in groups else shared
-        voxels[owner.SegmentIdentificationSequence[0].ReferencedSegmentNumber] += int(frame.sum())
-    measures = shared.PixelMeasuresSequence[0]
-    spacing = float(measures.get("SpacingBetweenSlices", measures.SliceThickness))
-    voxel_ml = float(np.prod([float(s) for s in measures.PixelSpacing])) * spacing / 1000
+        number = owner.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        counts[number].append(int(frame.sum()))
     return tuple(
-        SegmentSummary(
-            label=str(segment.SegmentLabel),
-            voxels=voxels[segment.SegmentNumber],
-            millilitres=voxels[segment.SegmentNumber] * voxel_ml,
-        )
+        _summary(str(segment.SegmentLabel), counts[segment.SegmentNumber], shared)
         for segment in seg.SegmentSequence
+    )
+
+
+def in_patient(seg: pydicom.Dataset) -> bool:
+    """Whether its voxels have a place and a volume in the patient."""
+    measures = seg.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+    return bool(measures) and "SliceThickness" in measures[0]
+
+
+def _summary(label: str, counts: Sequence[int], shared: pydicom.Dataset) -> SegmentSummary:
+    """Of a segment with so many voxels in each of its frames."""
+    voxels, measures = sum(counts), shared.get("PixelMeasuresSequence")
+    if not measures:
+        return SegmentSummary(label=label, voxels=voxels, millilitres=None)
+    area = float(np.prod([float(s) for s in measures[0].PixelSpacing]))
+    depth = measures[0].get("SpacingBetweenSlices", measures[0].get("SliceThickness"))
+    if depth is not None:
+        return SegmentSummary(
+            label=label, voxels=voxels, millilitres=voxels * area * float(depth) / 1000
+        )
+    return SegmentSummary(
+        label=label,
+        voxels=voxels,
+        millilitres=None,
+        square_millimetres=voxels * area if len(counts) == 1 else None,
     )
 
 

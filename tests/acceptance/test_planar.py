@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from inference import attributes, planar
-from service import sidecar
+from service import model_folder, sidecar
 from tests.acceptance import delivered
 from tests.node import Node, running
 from tests.part10_files import take_apart
@@ -109,7 +109,7 @@ def installed(folder: Path) -> str:
     for name, (network, described) in MODELS.items():
         file = folder / f"{name}.pt"
         torch.jit.script(network()).save(str(file))
-        digests = "".join(f'"{k}" = "{v}"\n' for k, v in sidecar.digests(file).items())
+        digests = "".join(f'"{k}" = "{v}"\n' for k, v in model_folder.digests(file).items())
         sidecar.path_of(file).write_text(f"{described}\n[files]\n{digests}")
         lines.append(f'[[models]]\nname = "{name}"\nkind = "torchscript"\npath = "{file}"')
         lines.append(

@@ -1,18 +1,19 @@
 """A folder that somebody else made is described without running, following or swallowing it.
 
-Not covered: folders that change while they are added; folders with so many or such large files that
-reading them once takes long.
+Not covered: folders that change while they are added.
 """
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inference.models import monai_bundle
-from service import approvals, config, model_add, model_trust, sidecar
+from service import approvals, config, model_add, model_folder, model_trust, sidecar
+from service.model_folder import NoModelError
 from service.validation import ConfigurationError
 from tests.hostile_bundles import configurations
 
@@ -81,10 +82,62 @@ def test_a_sidecar_that_is_a_link_is_not_written_through(
     assert not there or target.read_text() == "untouched"
 
 
-def test_a_pipe_is_no_file_and_nobody_waits_for_it(bundle: Path) -> None:
+def test_what_is_no_plain_file_is_refused_and_nobody_waits_for_it(bundle: Path) -> None:
     os.mkfifo(bundle / "LICENSE")
+    with pytest.raises(ConfigurationError, match=r"'LICENSE' is a link out .*no plain file"):
+        model_add.add(bundle)
+    with pytest.raises(ConfigurationError, match="no plain file"):
+        model_add.add(bundle / "LICENSE")
+    with pytest.raises(ConfigurationError, match="no plain file"):
+        model_add.add(Path("/dev/zero"))
+
+
+def test_a_link_in_circles_is_refused(bundle: Path) -> None:
+    (bundle / "docs").symlink_to("docs")
+    with pytest.raises(ConfigurationError, match="'docs' is a link out"):
+        model_add.add(bundle)
+
+
+def test_a_link_to_the_folder_itself_adds_no_files(bundle: Path) -> None:
+    (bundle / "again").symlink_to(".")
     assert model_add.add(bundle) == 0
-    assert "LICENSE" not in sidecar.read(bundle).files
+    assert set(sidecar.read(bundle).files) == {"models/model.pt", "configs/inference.json"}
+
+
+def test_files_too_large_together_are_refused_unread(bundle: Path) -> None:
+    with (bundle / "models/model.pt").open("wb") as file:
+        file.truncate(1 << 40)
+    began = time.process_time()
+    with pytest.raises(ConfigurationError, match=r"is of 1,024 GiB, 'models/model.pt' the largest"):
+        model_add.add(bundle)
+    assert time.process_time() - began < 1
+    assert not sidecar.path_of(bundle).exists()
+
+
+def test_too_many_files_are_refused(bundle: Path) -> None:
+    for number in range(model_folder.MOST_FILES):
+        (bundle / "docs").mkdir(exist_ok=True)
+        os.mknod(bundle / f"docs/{number}")
+    with pytest.raises(ConfigurationError, match="has more than 10000 files"):
+        model_add.add(bundle)
+
+
+def test_a_file_with_more_in_it_than_its_size_is_refused() -> None:
+    endless = Path("/proc/self/maps")  # of size 0, as all in /proc
+    with pytest.raises(NoModelError, match="more in it than its size of 0 bytes"):
+        model_folder.digests(endless)
+
+
+def test_a_model_that_became_too_much_is_stopped_and_says_so(bundle: Path) -> None:
+    assert model_add.add(bundle) == 0
+    pinned = sidecar.read(bundle).files
+    before = approvals.appearance(bundle)
+    with (bundle / "models/model.pt").open("ab") as file:
+        file.truncate(1 << 40)
+    assert approvals.appearance(bundle) != before
+    reason = approvals.stopped(bundle, pinned, trusted=False, approval=None)
+    assert reason is not None
+    assert reason.startswith("it is of 1,024 GiB")
 
 
 def test_folders_too_deep_are_refused(bundle: Path) -> None:

@@ -4,15 +4,23 @@ Not covered: a person's answer on a terminal, an approval by somebody who may no
 may write the storage directory may approve).
 """
 
+import importlib.util
+import io
 import json
+import marshal
+import shutil
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from service import approvals, cli, config, model_states
+from service import approvals, cli, config, model_folder, model_states, sandbox
 from service.analysis import Analyst
 from service.node import child_setup
 from service.tasks import Failed, Setup, Task
@@ -50,6 +58,14 @@ attempt(lambda: [os.fork() for _ in range(3)])
 def predict(array, **facts):
     raise RuntimeError("still here")
 """
+
+
+confinable = pytest.mark.skipif(
+    sandbox.lacking() is not None, reason=f"this machine cannot confine: {sandbox.lacking()}"
+)
+
+
+DEEP = 2_000_000
 
 
 @pytest.fixture
@@ -193,10 +209,7 @@ def worked(place: Workplace, setup: Setup) -> tuple[str, int, str]:
     """State, attempts and reason of a job of `mine`, by a worker with a real child."""
     place.receive(slices())
     place.close("mine", destinations=())
-    worker = place.worker("mine", attempts=3)
-    mine = replace(setup.models[0], version="1.0.0", configuration="c" * 64)
-    readable = (*worker._setup.readable, *setup.readable)
-    worker = replaced(worker, replace(setup, models=(mine,), readable=readable))
+    worker = set_up(place, setup)
     try:
         assert worker.step()
     finally:
@@ -205,10 +218,12 @@ def worked(place: Workplace, setup: Setup) -> tuple[str, int, str]:
     return outcome.state, outcome.attempts, outcome.reason or ""
 
 
-def replaced(worker: Worker, setup: Setup) -> Worker:
-    worker._setup = setup
-    worker._models = {model.name: model for model in setup.models}
-    return worker
+def set_up(place: Workplace, setup: Setup) -> Worker:
+    """A worker of `mine` at this workplace."""
+    mine = replace(setup.models[0], version="1.0.0", configuration="c" * 64)
+    return place.worker(
+        "mine", attempts=3, package=setup.package, setups=[mine], readable=setup.readable
+    )
 
 
 def test_a_job_of_a_stopped_model_fails_at_once_with_the_reason(
@@ -234,6 +249,120 @@ def test_approved_code_that_is_hostile_has_no_effect(
     assert not proof.exists()
 
 
+READS = """\
+import sys
+from pathlib import Path
+
+FOLDER = Path({folder!r})
+sys.path.insert(0, str(FOLDER))
+import helper
+
+def readable(name):
+    try:
+        return bool((FOLDER / name).read_bytes())
+    except PermissionError:
+        return False
+
+def predict(array, **facts):
+    found = [n for n in {names!r} if readable(n)] + [helper.ORIGIN]
+    raise type("Found_" + "_".join(found).replace(".", "").replace("/", ""), (Exception,), {{}})
+"""
+NOT_PINNED = (".hidden", ".folder/deep", "__pycache__/other.txt")
+
+
+@confinable
+def test_what_is_not_pinned_has_no_influence(toml: Path, place: Workplace) -> None:
+    mine = toml.parent / "mine"
+    for name in (*NOT_PINNED, "pinned"):
+        (mine / name).parent.mkdir(exist_ok=True)
+        (mine / name).write_text("a word")
+    (mine / "helper.py").write_text("ORIGIN = 'source'\n")
+    poisoned(mine / "helper.py", "ORIGIN = 'cache'\n")
+    text = READS.format(folder=str(mine), names=(*NOT_PINNED, "pinned"))
+    (mine / "model.py").write_text(text)
+    assert cli.main(["models", str(toml), "--add", str(mine)]) == 0
+    approve(toml)
+    _, _, reason = worked(place, child_setup(config.load(toml)))
+    assert reason.startswith("Found_pinned_source at ")
+
+
+def poisoned(source: Path, text: str) -> None:
+    """A cache of a module's code that Python would take without a look at the source."""
+    code = compile(text, str(source), "exec")
+    unchecked = (1).to_bytes(4, "little") + bytes(8)  # PEP 552: a hash, not to be compared
+    cache = Path(importlib.util.cache_from_source(str(source)))
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code))
+
+
+@confinable
+def test_a_file_that_was_replaced_is_read_by_another_process(toml: Path, place: Workplace) -> None:
+    (toml.parent / "mine/model.py").write_text("def predict(array, **facts): raise KeyError\n")
+    assert cli.main(["models", str(toml), "--add", str(toml.parent / "mine")]) == 0
+    approve(toml)
+    worker = set_up(place, child_setup(config.load(toml)))
+    try:
+        assert not worker.step()  # the child is warm now
+        place.receive(slices())
+        place.close("mine", destinations=())
+        file = toml.parent / "mine/model.py"
+        shutil.copy(file, toml.parent / "again")
+        (toml.parent / "again").replace(file)  # the same bytes in another file
+        assert worker.step()
+        (outcome,) = place.series()[0].outcomes
+        assert outcome.state == "waiting"
+        assert "model.py of the model mine was replaced" in (outcome.reason or "")
+        assert worker.step()
+        (outcome,) = place.series()[0].outcomes
+        assert (outcome.reason or "").startswith("KeyError at ")
+    finally:
+        worker.close()
+
+
+@confinable
+def test_a_file_that_kills_its_reader_does_not_kill_the_command(
+    toml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crashing_torchscript(toml.parent / "mine/model.pt")
+    assert cli.main(["models", str(toml), "--add", str(toml.parent / "mine")]) == 0
+    assert cli.main(["models", str(toml), "--trust", "mine", "--yes"]) == 1
+    said = capsys.readouterr().err
+    assert "mine: what it would run cannot be shown: its process crashed (SIGSEGV)" in said
+    assert not (toml.parent / "storage/trust").exists()
+
+
+class Doubles(torch.nn.Module):
+    """Whose script has a text."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * 2
+
+
+def crashing_torchscript(file: Path) -> None:
+    """An archive whose text is harmless and whose constants are lists too deep to take apart."""
+    script = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.13
+        torch.jit.save(torch.jit.script(Doubles()), script)  # type: ignore[no-untyped-call]
+    reader: Any = torch._C.PyTorchFileReader(io.BytesIO(script.getvalue()))
+    writer: Any = torch._C.PyTorchFileWriter(str(file))
+    deep = b"\x80\x02" + b"]" * DEEP + b"a" * (DEEP - 1) + b"."
+    wanted = [name for name in reader.get_all_records() if name.endswith((".pkl", ".py"))]
+    for name in wanted:
+        record = deep if name == "constants.pkl" else reader.get_record(name)
+        writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+
+
+def test_the_command_loads_no_reader_of_models_itself(toml: Path) -> None:
+    script = f"""
+import sys
+from service import cli
+assert cli.main(["models", {str(toml)!r}, "--trust", "mine", "--yes"]) == 0
+assert not {{"torch", "inference.torchscript_policy"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
 def test_a_pickle_with_code_does_not_load_as_weights(tmp_path: Path) -> None:
     from inference.errors import ModelRefused
     from inference.model_files import ModelFiles
@@ -242,7 +371,7 @@ def test_a_pickle_with_code_does_not_load_as_weights(tmp_path: Path) -> None:
     proof = tmp_path / "proof"
     torch.save({"weight": Explodes(proof)}, tmp_path / "model.pt")
     files = ModelFiles(
-        path=tmp_path, digests={"model.pt": approvals.sidecar.digests(tmp_path)["model.pt"]}
+        path=tmp_path, digests={"model.pt": model_folder.digests(tmp_path)["model.pt"]}
     )
     with pytest.raises(ModelRefused, match="does not load as weights"):
         files.weights("model.pt")

@@ -14,7 +14,7 @@ from inference.bundles.recipe import Recipe
 from inference.engine.averaging import Ensemble, Mirrored
 from inference.errors import ModelRefused
 from inference.model_files import ModelFiles
-from service import sidecar
+from service import model_folder
 
 
 def network(seed: int) -> torch.nn.Module:
@@ -69,7 +69,7 @@ def files(tmp_path: Path) -> ModelFiles:
     (folder / "models").mkdir(parents=True)
     torch.save(network(2).state_dict(), folder / "models" / "second.pt")
     torch.save({"other": torch.zeros(1)}, folder / "models" / "another.pt")
-    return ModelFiles(path=folder, digests=sidecar.digests(folder))
+    return ModelFiles(path=folder, digests=model_folder.digests(folder))
 
 
 def test_a_sidecar_asks_for_both(files: ModelFiles) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from inference import planar
-from inference.encoding import measurement_report, report_words, segmentation
+from inference.encoding import measurement_report, report_words, segmentation, summary
 from inference.encoding.common import to_bytes
 from inference.errors import EncodingError
 from inference.findings import (
@@ -217,6 +217,27 @@ def test_the_area_of_a_segment_is_given_in_square_millimetres() -> None:
     (group,) = groups(report)
     assert values(group) == {"Long axis": pytest.approx(2**0.5, rel=1e-5), "Area": 1.0}
     assert tracking(group) == ("Heart", segs[0].SegmentSequence[0].TrackingUID)
+
+
+@pytest.mark.parametrize(
+    ("frames", "elements", "words"),
+    [
+        (None, {}, "24 pixels"),
+        (None, {"PixelSpacing": [5.0, 5.0], "PixelSpacingCalibrationType": "GEOMETRY"}, "6 cm2"),
+        (2, {"PixelSpacing": [5.0, 5.0]}, "48 pixels"),
+    ],
+)
+def test_the_size_of_a_segment_is_summed_up_as_far_as_it_is_known(
+    frames: int | None, elements: dict[str, object], words: str
+) -> None:
+    views = series(1, frames, (6, 10), **elements)
+    mask = np.zeros((6, 10), np.bool_)
+    mask[1:5, 2:8] = True
+    found = segmented([[mask]] * len(views.views))
+    (seg,) = segmentation.encode_views(views, found, provenance=encoded.PROVENANCE)
+    (segment,) = summary.segments(reread(seg))
+    assert segment.size == words
+    assert not summary.in_patient(seg)
 
 
 def test_images_are_told_apart_in_words_and_uids() -> None:

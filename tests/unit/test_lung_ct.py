@@ -1,7 +1,7 @@
 """lung_ct on phantoms: what it finds, when it withholds, when it refuses.
 
 Not covered here: real anatomy (tests/integration/test_lung_ct_real.py), time and memory
-(benchmarks/lung_ct.py), how findings are encoded.
+(benchmarks/built_in.py), how findings are encoded.
 """
 
 from dataclasses import replace

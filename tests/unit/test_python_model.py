@@ -19,7 +19,7 @@ from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Verdict
 from inference.model_files import ModelFiles
 from inference.models import Artifact, python
-from service import model_add, sidecar
+from service import model_add, model_folder, sidecar
 from service.validation import Place
 from tests.array_models import artifact, image, label, oblique, planar
 
@@ -39,7 +39,7 @@ def documented(folder: Path) -> Artifact:
     """The document's example as a person would copy it."""
     file = folder / "dense.py"
     file.write_text(block("python", "def predict"))
-    raw = tomllib.loads(block("toml", "[[labels]]")) | {"files": sidecar.digests(file)}
+    raw = tomllib.loads(block("toml", "[[labels]]")) | {"files": model_folder.digests(file)}
     parsed = description.parse(sidecar.parse(raw, Place(file=file)).plain)
     files = ModelFiles(path=file, digests=parsed.files)
     return Artifact(description=parsed, files=files, trusted=True)

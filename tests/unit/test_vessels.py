@@ -1,7 +1,7 @@
 """The vessel model on phantoms with known tubes: what it finds, what it refuses, on which grid.
 
 Not covered here: real anatomy (tests/integration/test_vessels_real.py), time and memory
-(benchmarks/vessels.py), enhancing organs, calcification, undiluted contrast agent.
+(benchmarks/built_in.py), enhancing organs, calcification, undiluted contrast agent.
 """
 
 from dataclasses import replace

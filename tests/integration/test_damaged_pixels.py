@@ -1,0 +1,113 @@
+"""A decoder that ends its process on damaged pixels costs a stated reason, and never the node.
+
+Found by flipping bits of real compressed files: GDCM aborts on some in JPEG-LS, JPEG 2000 and
+12-bit JPEG. Not covered: a decoder that is wrong without saying so.
+"""
+
+import os
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import JPEGLSLossless
+
+from service.decoding_notes import LENGTH, SLOTS, DecodingNotes
+from tests.workplace import Workplace, slices
+
+START_OF_FRAME = b"\xff\xf7"  # ISO 14495-1: length (2 bytes), then the bits of a sample
+IMPOSSIBLE_BITS = 20
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    made = Workplace(tmp_path)
+    yield made
+    made.database.close()
+
+
+def compressed() -> list[Dataset]:
+    """A series in JPEG-LS."""
+    made = slices()
+    for dataset in made:
+        dataset.compress(JPEGLSLossless, generate_instance_uid=False)
+    return made
+
+
+def damage(dataset: Dataset) -> None:
+    """Samples of more bits than JPEG-LS has: one byte is another."""
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    frame[frame.index(START_OF_FRAME) + 4] = IMPOSSIBLE_BITS
+    dataset.PixelData = encapsulate([bytes(frame)])
+
+
+def test_the_instance_that_ended_the_process_is_named_and_attempts_are_bounded(
+    place: Workplace,
+) -> None:
+    series = compressed()
+    damage(series[3])
+    place.receive(series)
+    place.close("good")
+    worker = place.worker("good", attempts=2)
+    try:
+        assert worker.step()
+        assert worker.step()
+        assert not worker.step()
+    finally:
+        worker.close()
+    (outcome,) = place.series()[0].outcomes
+    assert (outcome.state, outcome.attempts) == ("failed", 2)
+    assert outcome.reason == (
+        f"its process crashed (SIGABRT) while it decoded instance {series[3].SOPInstanceUID} "
+        f"(JPEG-LS Lossless Image Compression, {JPEGLSLossless}); given up after 2 attempts"
+    )
+
+
+def test_undamaged_the_same_series_is_analysed(place: Workplace) -> None:
+    place.receive(compressed())
+    place.close("good")
+    worker = place.worker("good")
+    try:
+        assert worker.step()
+    finally:
+        worker.close()
+    assert place.series()[0].outcomes[0].state == "done"
+
+
+def begin_and_end(notes: DecodingNotes) -> None:
+    """In another process: one is decoded, one is being decoded when it ends."""
+    begin = notes.writer()
+    done = begin("1.2.3", JPEGLSLossless)
+    begin("1.2.4", JPEGLSLossless)
+    done()
+    os._exit(3)
+
+
+def test_only_what_is_being_decoded_is_noted() -> None:
+    context = get_context("spawn")
+    notes = DecodingNotes(context)
+    assert notes.words() == ""
+    process = context.Process(target=begin_and_end, args=(notes,))
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    expected = (
+        f" while it decoded instance 1.2.4 (JPEG-LS Lossless Image Compression, {JPEGLSLossless})"
+    )
+    assert notes.words() == expected
+
+
+def test_what_is_no_identifier_is_not_repeated() -> None:
+    notes = DecodingNotes(get_context("spawn"))
+    begin = notes.writer()
+    ends = [begin("Doe^John\n", "1.2"), begin("1.2", "x" * LENGTH), begin("", "")]
+    assert notes.words() == ""
+    for end in ends:
+        end()
+    more = [begin(f"1.{n}", "1.2") for n in range(SLOTS + 1)]
+    assert notes.words().count("instance") == SLOTS
+    for end in more:
+        end()
+    assert notes.words() == ""
