@@ -24,7 +24,17 @@ import torch
 from numpy.typing import NDArray
 
 from tests import nnunet_folders
-from tests.nnunet_folders import CASCADE, COARSE, FINE, FLAT, ORGANS, REGIONS, RESIDUAL, Study
+from tests.nnunet_folders import (
+    CASCADE,
+    COARSE,
+    FINE,
+    FLAT,
+    ORGANS,
+    REGIONS,
+    RESIDUAL,
+    Net,
+    Study,
+)
 
 PINNED = Path(__file__).with_suffix(".npz")
 PACKAGE = "nnunetv2"
@@ -42,6 +52,7 @@ class Case:
     spacing: tuple[float, float, float] = (3.0, 1.2, 1.2)
     shape: tuple[int, int, int] = (16, 44, 40)
     mirroring: bool = True
+    ensemble: tuple[str, ...] = ()  # configurations whose probabilities are averaged
 
     @property
     def images(self) -> Images:
@@ -91,6 +102,25 @@ CASES: Mapping[str, Case] = {
     ),
 }
 
+BOTH = (FLAT, Net())
+ENSEMBLES: Mapping[str, Case] = {
+    "2d and 3d_fullres": Case(study=Study(nets=BOTH), ensemble=("2d", "3d_fullres"), **THICK),
+    "2d and 3d_fullres of regions, mirrored": Case(
+        study=Study(nets=BOTH, labels=REGIONS, regions_order=(1, 2, 3), mirroring=(0, 1)),
+        ensemble=("2d", "3d_fullres"),
+        **THICK,
+    ),
+    "3d_lowres, 3d_fullres and a cascade": Case(
+        study=Study(nets=(COARSE, FINE, CASCADE)),
+        spacing=(2.5, 1.5, 1.4),
+        shape=(22, 40, 44),
+        ensemble=("3d_lowres", "3d_fullres", "3d_cascade_fullres"),
+    ),
+    "mixed across thick slices, two folds": Case(
+        study=Study(nets=BOTH, across=1, folds=2), ensemble=("3d_fullres", "2d"), **THICK
+    ),
+}
+
 
 def missing() -> str | None:
     """Why the package cannot be compared with; None when it can."""
@@ -104,6 +134,7 @@ class Answer:
     data: NDArray[np.float32]
     logits: NDArray[np.float16]
     labelled: Labelled
+    probabilities: NDArray[np.float32]  # on the image's grid
 
 
 def answers(top: Path, case: Case) -> list[Answer]:
@@ -114,6 +145,37 @@ def answers(top: Path, case: Case) -> list[Answer]:
             previous = found[-1].labelled if net.previous is not None else None
             found.append(_answer(nnunet_folders.results(top, net.name), case, previous))
     return found
+
+
+def ensembled(top: Path, case: Case) -> Labelled:
+    """The package's labels of an ensemble, as `nnUNetv2_ensemble` makes them of files."""
+    last = {net.name: net for net in case.study.nets}
+    likely = []
+    for name in case.ensemble:
+        before = last[name].previous
+        nets = (last[name],) if before is None else (last[before], last[name])
+        study = replace(case.study, nets=nets)
+        likely.append(answers(top, replace(case, study=study))[-1].probabilities)
+    from nnunetv2.ensembling.ensemble import average_probabilities
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    with TemporaryDirectory() as folder:
+        files = [f"{folder}/{index}.npz" for index in range(len(likely))]
+        for file, one in zip(files, likely, strict=True):
+            np.savez_compressed(file, probabilities=one)
+        mean = average_probabilities(files)
+    manager = PlansManager(nnunet_folders.plans(case.study)).get_label_manager(
+        nnunet_folders.dataset(case.study)
+    )
+    return np.asarray(manager.convert_probabilities_to_segmentation(mean))
+
+
+def largest_alone(labelled: Labelled, values: list[int | tuple[int, ...]]) -> Labelled:
+    """The package's only postprocessing."""
+    from nnunetv2.postprocessing import remove_connected_components as package
+
+    found = package.remove_all_but_largest_component_from_segmentation(labelled, values)
+    return np.asarray(found)
 
 
 def _answer(folder: Path, case: Case, previous: Labelled | None) -> Answer:
@@ -149,15 +211,15 @@ def _answer(folder: Path, case: Case, previous: Labelled | None) -> Answer:
             )
         )
         logits = predictor.predict_logits_from_preprocessed_data(prepared["data"])
-        labelled = convert(
-            logits.clone(),
-            plans,
-            configuration,
-            predictor.label_manager,
-            prepared["data_properties"],
-            num_threads_torch=1,
-        )
-    return Answer(data=prepared["data"].numpy(), logits=logits.numpy(), labelled=labelled)
+        given = plans, configuration, predictor.label_manager, prepared["data_properties"]
+        labelled = convert(logits.clone(), *given, num_threads_torch=1)
+        _, likely = convert(logits.clone(), *given, return_probabilities=True, num_threads_torch=1)
+    return Answer(
+        data=prepared["data"].numpy(),
+        logits=logits.numpy(),
+        labelled=labelled,
+        probabilities=likely,
+    )
 
 
 def _name_of_former_residual_networks() -> None:
@@ -183,6 +245,11 @@ def pin() -> None:
         with TemporaryDirectory() as folder:
             top = nnunet_folders.write(Path(folder), case.study)
             found[name] = answers(top, case)[-1].labelled.astype(np.uint8)
+        print(name, np.bincount(found[name].ravel()))
+    for name, case in ENSEMBLES.items():
+        with TemporaryDirectory() as folder:
+            top = nnunet_folders.write(Path(folder), case.study)
+            found[name] = ensembled(top, case).astype(np.uint8)
         print(name, np.bincount(found[name].ravel()))
     np.savez_compressed(PINNED, **found)
 

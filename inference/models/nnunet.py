@@ -14,7 +14,6 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from inference import measurement, regions
@@ -23,10 +22,11 @@ from inference.engine import device
 from inference.errors import InputRefused, ModelError, ModelRefused
 from inference.findings import Findings, Image, PlanarImage, Segment, Verdict
 from inference.models import Artifact, Model
-from inference.nnunet import loading, options, prediction, proposal
+from inference.nnunet import arithmetic, loading, options, postprocessing, proposal
 from inference.nnunet.options import Options
 from inference.nnunet.plans import Configuration
-from inference.nnunet.prediction import Trained
+from inference.nnunet.postprocessing import Step
+from inference.nnunet.prediction import Segmenter, Trained
 from inference.nnunet.restoration import HALF
 from inference.regions import Region
 from inference.requirements import Requirements
@@ -58,29 +58,46 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
     if description.task is not Task.SEGMENTATION:
         raise ModelRefused(f"nnU-Net segments; task is {description.task}")
     said = options.parse(description.options)
-    stages = loading.stages(artifact.files, said)
-    last = stages[-1]
+    members = loading.members(artifact.files, said)
+    last = members[0][-1]
     thresholds = _thresholds(description, last)
     _refuse_odd_labels(description, last)
-    _refuse_odd_input(description, last.configuration)
+    for member in members:
+        _refuse_odd_input(description, member[-1].configuration)
+    members = tuple((*member[:-1], member[-1].with_thresholds(thresholds)) for member in members)
+    chosen = device.choose(artifact.device)
+    choice = arithmetic.chosen(members, chosen, bound=said.agreement)
     return NnUnet(
         requirements=artifact.requirements,
         description=description,
-        stages=(*stages[:-1], last.with_thresholds(thresholds)),
+        segmenter=Segmenter(members, chosen, choice),
+        steps=loading.steps(artifact.files, said, last.labels),
         orientation=_orientation(said, last.configuration),
-        device=device.choose(artifact.device).torch,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NnUnet:
-    """A nnU-Net that was loaded. `orientation`: of the axes it learned; None: as they come."""
+    """A nnU-Net that was loaded. `orientation`: of the axes it learned; None: as they come.
+
+    `steps`: what follows segmenting.
+    """
 
     requirements: Requirements
     description: Description
-    stages: tuple[Trained, ...]
+    segmenter: Segmenter
     orientation: str | None
-    device: torch.device
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def arithmetic(self) -> str:
+        """Of the networks: float32, bfloat16 or float16."""
+        return self.segmenter.choice.precision.value
+
+    @property
+    def _last(self) -> Trained:
+        """What gives the labels; the first of an ensemble, which agree in all that is asked."""
+        return self.segmenter.members[0][-1]
 
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What it segments in one image."""
@@ -105,7 +122,7 @@ class NnUnet:
         """The label map: (slice, row, column), or (row, column) of a planar image."""
         if isinstance(image, PlanarImage):
             pixels = np.atleast_3d(image.pixels).transpose(2, 0, 1)[:, None]
-            spacing = _planar_spacing(image, self.stages[-1].configuration)
+            spacing = _planar_spacing(image, self._last.configuration)
             return np.asarray(self._run(list(pixels), spacing)[0])
         roles = self.description.roles
         volumes = [image.roles[role] for role in roles] if roles else [image.volume]
@@ -116,7 +133,7 @@ class NnUnet:
         return _turned_back(turned[0].with_array(found), image.volume)
 
     def _run(self, arrays: Sequence[NDArray[Any]], spacing: tuple[float, ...]) -> Labelled:
-        return prediction.segment(self.stages, arrays, spacing, device=self.device)
+        return postprocessing.applied(self.segmenter.segment(arrays, spacing), self.steps)
 
     def _segments(self, image: Image | PlanarImage, labelled: Labelled) -> Iterator[Segment]:
         for label, region in self._found(labelled):
@@ -124,7 +141,7 @@ class NnUnet:
                 yield Segment(definition=label.definition, mask=_placed(region, image))
 
     def _found(self, labelled: Labelled) -> Iterator[tuple[Label, Region | None]]:
-        labels, structures = self.description.labels, self.stages[-1].labels.structures
+        labels, structures = self.description.labels, self._last.labels.structures
         if self.description.overlapping:
             masks = (structures[label.value].mask(labelled) for label in labels)
             return zip(labels, map(regions.of_mask, masks), strict=True)

@@ -14,6 +14,8 @@ from inference.errors import ModelRefused
 PLANS = "plans.json"
 DATASET = "dataset.json"
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")  # the first that a fold has
+POSTPROCESSING = ("postprocessing.json", "postprocessing.pkl")  # which say the same
+CROSS_VALIDATION = "crossval_results_folds_"
 ALL_DATA = "fold_all"
 FOLD = re.compile(r"fold_(\d+|all)")
 PREFERRED = ("3d_cascade_fullres", "3d_fullres", "3d_lowres", "2d")
@@ -83,6 +85,17 @@ def _preference(found: Results) -> tuple[int, str]:
     name = found.configuration or ""
     rank = PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
     return rank, found.place.as_posix()
+
+
+def postprocessing(names: Iterable[str], results: Results) -> str | None:
+    """The file of what nnU-Net found to help after these results, of all their folds together."""
+    numbers = [
+        PurePosixPath(name).parent.name.removeprefix("fold_") for name in results.checkpoints
+    ]
+    places = (f"{CROSS_VALIDATION}{'_'.join(numbers)}/", "")
+    wanted = [results.file(place + name) for place in places for name in POSTPROCESSING]
+    present = {*names}
+    return next((name for name in wanted if name in present), None)
 
 
 def refuse_trainer(trainer: str, *, vouched: Sequence[str] = ()) -> None:

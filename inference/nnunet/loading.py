@@ -4,21 +4,27 @@ Weights load without any code of the file: besides tensors only the numpy scalar
 training log holds are allowed.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from inference.errors import ModelRefused
 from inference.model_files import ModelFiles
-from inference.nnunet import architectures, folder, labels, plans
+from inference.nnunet import architectures, folder, labels, plans, postprocessing
+from inference.nnunet.documents import document
 from inference.nnunet.folder import Results
+from inference.nnunet.labels import Labels
 from inference.nnunet.options import Options
 from inference.nnunet.plans import Configuration
-from inference.nnunet.prediction import Parameters, Trained, fit, parameters
+from inference.nnunet.postprocessing import Step
+from inference.nnunet.prediction import Member, Trained
 from inference.nnunet.sliding_window import Windows
+
+Parameters = Mapping[str, Tensor]
+WRAPPERS = ("module.", "_orig_mod.")  # of networks that were trained on several devices, compiled
 
 SCALARS = (
     np.dtype,
@@ -36,15 +42,35 @@ SCALARS = (
 LONGEST_CASCADE = 4
 
 
-def stages(files: ModelFiles, options: Options) -> tuple[Trained, ...]:
-    """The networks of the wanted configuration, those before it in its cascade first.
+def members(files: ModelFiles, options: Options) -> tuple[Member, ...]:
+    """The networks of the wanted configuration, or of each of an ensemble, in cascades.
 
     Raises ModelRefused with the reason why not.
     """
     found = folder.results(files.digests, top=files.path.name)
     if not found:
         raise ModelRefused(f"{files.path.name}: no fold_*/checkpoint_final.pth in it")
-    wanted = _named(found, options.configuration, found[0].trainer)
+    trainer = found[0].trainer
+    wanted = [_named(found, name, trainer) for name in options.ensemble or (options.configuration,)]
+    loaded = tuple(_cascade(files, found, one, options) for one in wanted)
+    for member in loaded[1:]:
+        _refuse_odd_pair(loaded[0][-1], member[-1])
+    return loaded
+
+
+def steps(files: ModelFiles, options: Options, meant: Labels) -> tuple[Step, ...]:
+    """The postprocessing that the options name; () without. Raises ModelRefused."""
+    name = options.postprocessing
+    if name is None:
+        return ()
+    found = postprocessing.parse(files.read(name), name)
+    postprocessing.refuse_other_labels(found, meant, name)
+    return found
+
+
+def _cascade(
+    files: ModelFiles, found: Sequence[Results], wanted: Results, options: Options
+) -> Member:
     chain = [trained(files, wanted, options)]
     while (previous := chain[0].configuration.previous) is not None:
         if len(chain) == LONGEST_CASCADE:
@@ -54,11 +80,26 @@ def stages(files: ModelFiles, options: Options) -> tuple[Trained, ...]:
     return tuple(chain)
 
 
+def _refuse_odd_pair(one: Trained, other: Trained) -> None:
+    """Members of an ensemble whose answers mean different things, or lie on other axes."""
+    pair = one.configuration, other.configuration
+    alike = {
+        "labels": one.labels == other.labels,
+        "channels": len({tuple(each.name for each in half.channels) for half in pair}) == 1,
+        "transposed axes": len({half.transpose_forward for half in pair}) == 1,
+        "reader": len({(half.natural_images, half.reoriented) for half in pair}) == 1,
+    }
+    odd = [name for name, same in alike.items() if not same]
+    if odd:
+        names = " and ".join(half.name for half in pair)
+        raise ModelRefused(f"options.ensemble: {names} differ in {', '.join(odd)}")
+
+
 def _named(found: Sequence[Results], name: str | None, trainer: str | None) -> Results:
-    """The results of a configuration, those of the same trainer if there are several."""
+    """The results of a configuration, or of a folder; those of the same trainer if several."""
     if name is None or (len(found) == 1 and found[0].configuration is None):
         return found[0]
-    fitting = [one for one in found if one.configuration == name]
+    fitting = [one for one in found if name in (one.configuration, one.place.name)]
     if not fitting:
         trained_ones = ", ".join(one.configuration or one.place.as_posix() for one in found)
         raise ModelRefused(
@@ -79,31 +120,48 @@ def trained(files: ModelFiles, results: Results, options: Options) -> Trained:
     configuration = planned.configuration(_configuration_name(first, results))
     inputs = len(configuration.channels)
     inputs += 0 if configuration.previous is None else len(meant.foreground)
-    network = architectures.build(
-        configuration.network, configuration.arguments, channels=inputs, classes=meant.heads
-    )
-    folds: list[Parameters] = []
+    folds: list[nn.Module] = []
     for name, checkpoint in zip(_folds(results, options), checkpoints, strict=True):
-        folds.append(parameters(checkpoint["network_weights"], name=name))
-        fit(network, folds[-1], name=name)
+        network = architectures.build(
+            configuration.network, configuration.arguments, channels=inputs, classes=meant.heads
+        )
+        fit(network, parameters(checkpoint["network_weights"], name=name), name=name)
+        folds.append(network)
     return Trained(
         configuration=configuration,
         labels=meant,
-        network=network,
         folds=tuple(folds),
         windows=_windows(configuration, first, options),
     )
 
 
-def document(content: bytes, name: str) -> dict[str, Any]:
-    """A JSON object; raises ModelRefused when it is none."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ModelRefused(f"{name} is not JSON") from error
-    if not isinstance(found, dict):
-        raise ModelRefused(f"{name} is no JSON object")
+def parameters(saved: Mapping[str, Any], *, name: str) -> Parameters:
+    """The tensors of a state dict under their plain names, each once.
+
+    nnU-Net registers a convolution's parts twice and its encoder in the decoder again.
+    """
+    found = {}
+    for key, value in saved.items():
+        for wrapper in WRAPPERS:
+            key = key.removeprefix(wrapper)  # noqa: PLW2901  (one name, shortened)
+        if ".all_modules." in key or key.startswith("decoder.encoder."):
+            continue
+        if not isinstance(value, Tensor):
+            raise ModelRefused(f"{name}: {key} is no tensor")
+        found[key] = value
     return found
+
+
+def fit(network: nn.Module, found: Parameters, *, name: str) -> None:
+    """Load parameters, all of them and no others; raises ModelRefused when they do not fit."""
+    own = network.state_dict()
+    odd = sorted(found.keys() ^ own.keys())
+    odd += sorted(key for key in found.keys() & own.keys() if found[key].shape != own[key].shape)
+    if odd:
+        raise ModelRefused(
+            f"{name}: {len(odd)} of its weights do not fit the network of the plans: {odd[0]}"
+        )
+    network.load_state_dict(dict(found))
 
 
 def _folds(results: Results, options: Options) -> tuple[str, ...]:

@@ -4,26 +4,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inference.engine.precision import BOUND
 from inference.errors import ModelRefused
 
 OPPOSITES = ("RL", "AP", "SI")  # directions of axes in nibabel's letters
 HEAD_AND_FOOT = {"S": "H", "I": "F"}  # in DICOM's letters
-KNOWN = ("configuration", "folds", "mirroring", "step", "orientation", "trainers")
+KNOWN = (
+    "configuration", "ensemble", "folds", "mirroring", "step", "orientation", "postprocessing",
+    "agreement", "trainers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """`configuration`: None: the only one, or the preferred. `folds`: names; () for all.
 
-    `orientation`: where the axes (x, y, z) of the training images led, as "RAS"; None: what the
-    plans say, or as the images come. `trainers`: those that a person vouches for.
+    `ensemble`: configurations or folders of results whose probabilities are averaged, instead of
+    one. `orientation`: where the axes (x, y, z) of the training images led, as "RAS"; None: what
+    the plans say, or as the images come. `postprocessing`: the file in the model's folder that says
+    what follows. `agreement`: of half precision with float32, below which it is not used; above 1:
+    never. `trainers`: those that a person vouches for.
     """
 
     configuration: str | None = None
+    ensemble: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
     mirroring: bool = True
     step: float = 0.5
     orientation: str | None = None
+    postprocessing: str | None = None
+    agreement: float = BOUND
     trainers: tuple[str, ...] = ()
 
 
@@ -32,20 +42,36 @@ def parse(raw: Mapping[str, Any]) -> Options:
     for key in raw:
         if key not in KNOWN:
             raise _refused(key, ", ".join(KNOWN), what="is not known")
-    configuration = raw.get("configuration")
-    if configuration is not None and not isinstance(configuration, str):
-        raise _refused("configuration", 'a name as "3d_fullres"')
+    ensemble = _list(raw, "ensemble", str, 'names as ["2d", "3d_fullres"]')
+    if "ensemble" in raw and (len({*ensemble}) < 2 or "configuration" in raw):
+        raise _refused("ensemble", "two or more different names, and no options.configuration")
     mirroring = raw.get("mirroring", True)
     if not isinstance(mirroring, bool):
         raise _refused("mirroring", "true or false")
     return Options(
-        configuration=configuration,
+        configuration=_text(raw, "configuration", 'a name as "3d_fullres"'),
+        ensemble=tuple(ensemble),
         folds=tuple(map(str, _list(raw, "folds", int | str, "a list as [0, 1, 2]"))),
         mirroring=mirroring,
         step=_step(raw.get("step", 0.5)),
         orientation=_orientation(raw.get("orientation")),
+        postprocessing=_text(raw, "postprocessing", "the path of a file in the model's folder"),
+        agreement=_agreement(raw.get("agreement", BOUND)),
         trainers=tuple(_list(raw, "trainers", str, "a list of names of trainers")),
     )
+
+
+def _text(raw: Mapping[str, Any], key: str, allowed: str) -> str | None:
+    value = raw.get(key)
+    if value is not None and not isinstance(value, str):
+        raise _refused(key, allowed)
+    return value
+
+
+def _agreement(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise _refused("agreement", "a number from 0; above 1: never in half precision")
+    return float(value)
 
 
 def _list(raw: Mapping[str, Any], key: str, kind: Any, allowed: str) -> list[Any]:

@@ -1,37 +1,45 @@
 """A trained nnU-Net and its answer to an image: a label map on the image's own grid.
 
-Arrays are (z, y, x) as nnU-Net's reader would give them, spacings mm along the same axes.
+Arrays are (z, y, x) as nnU-Net's reader would give them, spacings mm along the same axes. Networks
+run on a device window by window, logits go to the image's grid slab by slab. When memory runs out,
+fewer windows go at once, then image and sums stay on the host; the patch is the plans' own and is
+never made smaller, since the network would answer otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from inference.errors import ModelError, ModelRefused
+from inference.engine import precision
+from inference.engine.averaging import Mirrored
+from inference.engine.device import Device
+from inference.engine.effort import first_that_fits
+from inference.engine.precision import Choice, Precision
+from inference.engine.sliding_window import Predict, Slab
+from inference.errors import ModelError
 from inference.nnunet import sliding_window
 from inference.nnunet.labels import Labels
 from inference.nnunet.plans import Configuration
 from inference.nnunet.preprocessing import Prepared, prepare
-from inference.nnunet.restoration import restored
+from inference.nnunet.restoration import Answer, restored
 from inference.nnunet.sliding_window import Windows
 
-Parameters = Mapping[str, Tensor]
-WRAPPERS = ("module.", "_orig_mod.")  # of networks that were trained on several devices, compiled
+Labelled = NDArray[np.int16]
+HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A network with the parameters of each fold; the mean of their logits is the answer."""
+    """A network for each fold; the mean of their logits is the answer."""
 
     configuration: Configuration
     labels: Labels
-    network: nn.Module
-    folds: tuple[Parameters, ...]
+    folds: tuple[nn.Module, ...]
     windows: Windows
     thresholds: tuple[float, ...] = ()  # a probability for each region; (): one half
 
@@ -40,76 +48,117 @@ class Trained:
         return replace(self, thresholds=thresholds)
 
 
-def parameters(saved: Mapping[str, Any], *, name: str) -> Parameters:
-    """The tensors of a state dict under their plain names, each once.
-
-    nnU-Net registers a convolution's parts twice and its encoder in the decoder again.
-    """
-    found = {}
-    for key, value in saved.items():
-        for wrapper in WRAPPERS:
-            key = key.removeprefix(wrapper)  # noqa: PLW2901  (one name, shortened)
-        if ".all_modules." in key or key.startswith("decoder.encoder."):
-            continue
-        if not isinstance(value, Tensor):
-            raise ModelRefused(f"{name}: {key} is no tensor")
-        found[key] = value
-    return found
+Member = tuple[Trained, ...]
+"""The stages of a cascade in their order, or one network; of an ensemble, one of several."""
 
 
-def fit(network: nn.Module, found: Parameters, *, name: str) -> None:
-    """Load parameters, all of them and no others; raises ModelRefused when they do not fit."""
-    own = network.state_dict()
-    odd = sorted(found.keys() ^ own.keys())
-    odd += sorted(key for key in found.keys() & own.keys() if found[key].shape != own[key].shape)
-    if odd:
-        raise ModelRefused(
-            f"{name}: {len(odd)} of its weights do not fit the network of the plans: {odd[0]}"
-        )
-    network.load_state_dict(dict(found))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is in memory at once. `on_host`: image and sums of logits are not on the device."""
+
+    batch: int  # windows
+    on_host: bool
 
 
-def segment(
-    stages: Sequence[Trained],
-    images: Sequence[NDArray[Any]],
-    spacing: tuple[float, ...],
-    *,
-    device: torch.device,
-) -> NDArray[np.int16]:
-    """The label map of images on one grid, a stage of a cascade after the other.
+def efforts(device: Device) -> tuple[Effort, ...]:
+    """What is tried in turn when memory runs out, the largest first."""
+    batches = [device.windows]
+    while batches[-1] > 1:
+        batches.append(batches[-1] // 2)
+    tried = [Effort(batch=batch, on_host=device.torch == HOST) for batch in batches]
+    return tuple(dict.fromkeys((*tried, Effort(batch=1, on_host=True))))
 
-    Raises InputRefused when the image is not what the model wants, ModelError when it fails.
-    """
-    found: NDArray[np.int16] | None = None
-    for stage in stages:
-        prepared = prepare(
-            images, spacing, stage.configuration, labels=stage.labels, previous=found
-        )
-        found = restored(
-            logits(stage, prepared, device=device),
-            prepared,
-            stage.configuration,
-            stage.labels,
-            stage.thresholds,
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A trained network on its device, a function for each fold."""
+
+    trained: Trained
+    predict: tuple[Predict, ...]
+
+    def prepared(
+        self, images: Sequence[NDArray[Any]], spacing: tuple[float, ...], before: Labelled | None
+    ) -> Prepared:
+        """Its input; `before`: the labels of the stage before. Raises InputRefused."""
+        configuration, labels = self.trained.configuration, self.trained.labels
+        return prepare(images, spacing, configuration, labels=labels, previous=before)
+
+    def slabs(self, prepared: Prepared, holding: torch.device, batch: int) -> Iterator[Slab]:
+        """The mean of the folds' logits, in planes of the first axis, on `holding`."""
+        data, windows = torch.from_numpy(prepared.data).to(holding), self.trained.windows
+        runs = [
+            sliding_window.slabs(data, predict, windows, batch=batch) for predict in self.predict
+        ]
+        return sliding_window.averaged(runs, data.shape[1:], windows)
+
+
+def placed(trained: Trained, device: Device, arithmetic: Precision) -> Placed:
+    """The networks on a device: channels last in half precision, else as the package has them."""
+    half = arithmetic is not Precision.FLOAT32
+
+    def predictor(network: nn.Module) -> Predict:
+        if half:
+            network = precision.prepared(network, device, len(trained.windows.patch))
+        else:
+            network = network.to(device.torch).eval()
+        axes = trained.windows.mirrored
+        network = Mirrored(network, axes) if axes else network
+        return precision.predictor(network, device, arithmetic, channels_last=half)
+
+    return Placed(trained=trained, predict=tuple(map(predictor, trained.folds)))
+
+
+class Segmenter:
+    """A model on its device. What memory allows is remembered from image to image."""
+
+    def __init__(self, members: Sequence[Member], device: Device, choice: Choice) -> None:
+        self.members = tuple(members)
+        self.choice = choice
+        self._device = device
+        self._placed = [
+            [placed(stage, device, choice.precision) for stage in member] for member in members
+        ]
+        self._efforts = efforts(device)
+
+    @torch.inference_mode()
+    def segment(self, images: Sequence[NDArray[Any]], spacing: tuple[float, ...]) -> Labelled:
+        """The label map of images on one grid, of several members by their mean probability.
+
+        Raises InputRefused when the image is not what the model wants, ModelError when it fails.
+        """
+        ready = [self._ready(member, images, spacing) for member in self._placed]
+        found = self._labels(ready)
         if found.shape != np.shape(images[0]):
             raise ModelError("the labels are not on the grid of the image")
-    if found is None:
-        raise ValueError("a model has at least one stage")
-    return found
+        return found
 
+    def _ready(
+        self,
+        member: Sequence[Placed],
+        images: Sequence[NDArray[Any]],
+        spacing: tuple[float, ...],
+    ) -> tuple[Placed, Prepared]:
+        """The last stage of a cascade with its input, for which those before it have run."""
+        found: Labelled | None = None
+        for stage in member[:-1]:
+            found = self._labels([(stage, stage.prepared(images, spacing, found))])
+        return member[-1], member[-1].prepared(images, spacing, found)
 
-@torch.inference_mode()
-def logits(trained: Trained, prepared: Prepared, *, device: torch.device) -> Tensor:
-    """The mean over the folds (class, z, y, x), half precision, at the network's spacing."""
-    data = torch.from_numpy(prepared.data)
-    summed: Tensor | None = None
-    for fold in trained.folds:
-        trained.network.load_state_dict(dict(fold))
-        found = sliding_window.predict(
-            trained.network, data, trained.windows, classes=trained.labels.heads, device=device
-        )
-        summed = found if summed is None else summed.add_(found)
-    if summed is None:
-        raise ValueError("a network has at least one fold")
-    return summed / len(trained.folds) if len(trained.folds) > 1 else summed
+    def _labels(self, ready: Sequence[tuple[Placed, Prepared]]) -> Labelled:
+        def run(effort: Effort) -> Labelled:
+            holding = HOST if effort.on_host else self._device.torch
+            answers = [
+                Answer(
+                    slabs=one.slabs(prepared, holding, effort.batch),
+                    prepared=prepared,
+                    configuration=one.trained.configuration,
+                    device=holding,
+                )
+                for one, prepared in ready
+            ]
+            first = ready[0][0].trained
+            return restored(answers, first.labels, first.thresholds)
+
+        found, effort = first_that_fits(run, self._efforts)
+        self._efforts = self._efforts[self._efforts.index(effort) :]
+        return found

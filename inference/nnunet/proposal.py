@@ -11,9 +11,9 @@ from inference import label_codes
 from inference.errors import ModelRefused
 from inference.nnunet import folder, labels, plans
 from inference.nnunet.architectures import BLOCKS
+from inference.nnunet.documents import document
 from inference.nnunet.folder import Results
 from inference.nnunet.labels import Labels
-from inference.nnunet.loading import document
 from inference.nnunet.plans import Configuration, Plans, Scheme
 
 LARGEST = 64 << 20  # bytes of plans, which list every image that was trained on
@@ -39,7 +39,9 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     configuration = planned.configuration(name)
     if configuration.network.rpartition(".")[2] not in BLOCKS:
         raise ModelRefused(f"the network {configuration.network} is not known")
-    return _tables(path, chosen, planned, configuration, labels.parse(dataset))
+    tables = _tables(path, chosen, planned, configuration, labels.parse(dataset))
+    after = folder.postprocessing(names, chosen)
+    return tables if after is None else _with_option(tables, "postprocessing", after)
 
 
 def _read(path: Path, results: Results, name: str) -> dict[str, Any]:
@@ -75,6 +77,10 @@ def _tables(
         "labels": _labels(found),
         "options": _options(results, dataset),
     }
+
+
+def _with_option(tables: dict[str, Any], key: str, value: str) -> dict[str, Any]:
+    return {**tables, "options": {**tables["options"], key: value}}
 
 
 def _readable(dataset: str) -> str:

@@ -165,11 +165,23 @@ class Linear:
     rows: Line
     columns: Tensor | None  # None: as they are
 
-    def part(self, channel: Tensor, start: int, stop: int) -> Tensor:
-        """Planes [start, stop) of the new grid, of a class in half precision."""
+    def needed(self, start: int, stop: int) -> tuple[int, int]:
+        """The first and the last old plane that planes [start, stop) of the new grid are made of.
+
+        Both rise with `start` and `stop`.
+        """
+        return int(self.planes.low[start]), int(self.planes.high[stop - 1])
+
+    def part(self, channel: Tensor, start: int, stop: int, *, first: int = 0) -> Tensor:
+        """Planes [start, stop) of the new grid, of a class in half precision.
+
+        `channel`: the old planes from `first` on.
+        """
         lines = self.planes
         here = slice(start, stop)
-        some = Line(low=lines.low[here], high=lines.high[here], part=lines.part[here])
+        some = Line(
+            low=lines.low[here] - first, high=lines.high[here] - first, part=lines.part[here]
+        )
         values = some.along(channel, 0)
         if self.columns is not None:
             values = values @ self.columns

@@ -1,33 +1,33 @@
-"""Logits of a whole image from windows that overlap, weighted towards their middle.
+"""Logits of an image slab by slab, from windows that overlap, weighted towards their middle.
 
-Sums are kept in half precision and in nnU-Net's order, so that the labels are the same voxel by
-voxel; the memory is two bytes a class and voxel. As there, logits in the very corners of the image
-are coarse, where weights are as small as half precision can hold.
+Windows lie where nnU-Net puts them, and sums are kept in half precision and in its order, so that
+the labels are the same voxel by voxel. As there, logits in the very corners of the image are
+coarse, where weights are as small as half precision can hold.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 from math import ceil
 
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from inference.engine.sliding_window import Predict, Slab, Tiling, tiled
 from inference.errors import ModelError
 
 SIGMA = 1 / 8  # of the patch
 LARGEST_WEIGHT = 10.0  # keeps the smallest above what half precision can hold
 
-Network = Callable[[Tensor], Tensor]
-Slices = tuple[slice | int, ...]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """How an image is walked over. `mirrored`: axes (0: the first of the patch) to average over."""
+    """How an image is walked over. `mirrored`: axes (0: the first of the patch) to average over.
+
+    A patch of two sizes: each slice by itself.
+    """
 
     patch: tuple[int, ...]
     step: float = 0.5  # of the patch
@@ -53,74 +53,87 @@ def starts(size: int, patch: int, step: float) -> list[int]:
     return [int(np.round((size - patch) / (count - 1) * index)) for index in range(count)]
 
 
-def places(shape: Sequence[int], windows: Windows) -> Iterator[Slices]:
-    """Each window's place in an array (channel, z, y, x)."""
+def tiling(shape: Sequence[int], windows: Windows, device: torch.device) -> Tiling:
+    """The windows of an image (z, y, x) that is nowhere smaller than the patch."""
     patch = windows.patch
-    axes: list[list[slice | int]] = [
-        [slice(start, start + size) for start in starts(length, size, windows.step)]
-        for length, size in zip(shape[-len(patch) :], patch, strict=True)
+    size = _sized(patch, (1,))
+    along = [
+        starts(extent, length, windows.step) for extent, length in zip(shape, size, strict=True)
     ]
-    planes: list[list[slice | int]] = [list(range(shape[0]))] if len(patch) < len(shape) else []
-    for place in product(*planes, *axes):
-        yield (slice(None), *place)
+    if len(patch) < len(size):
+        along[0] = list(range(shape[0]))
+    return Tiling(starts=tuple(along), weights=weights(patch).view(size).to(device))
 
 
-def predict(
-    network: nn.Module, image: Tensor, windows: Windows, *, classes: int, device: torch.device
-) -> Tensor:
-    """Logits (class, z, y, x), half precision, of an image (channel, z, y, x) on the CPU.
+def _sized(patch: Sequence[int], slices: Sequence[int]) -> tuple[int, ...]:
+    """The patch's size along all three axes; `slices`: along that which it may lack."""
+    return (*slices[: 3 - len(patch)], *patch)
 
-    They are on the device where it has room for them, else on the CPU. Raises ModelError when a
-    logit is not finite.
+
+def slabs(image: Tensor, predict: Predict, windows: Windows, *, batch: int = 1) -> Iterator[Slab]:
+    """Logits (class, z, y, x), half precision, of an image (channel, z, y, x), where that is.
+
+    Planes of the first axis in rising order, valid until the next are asked for. `predict`: of
+    (window, channel, z, y, x), or of (window, channel, y, x) when the patch has two sizes. Raises
+    ModelError when a logit is not finite.
     """
-    with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
-        network.to(device).eval()
-        padded, inner = _padded(image, windows.patch)
-        holding = _holding(classes * padded[0].numel(), device)
-        summed = torch.zeros((classes, *padded.shape[1:]), dtype=torch.half, device=holding)
-        counted = torch.zeros(padded.shape[1:], dtype=torch.half, device=holding)
-        gaussian = weights(windows.patch).to(holding)
-        for place in places(padded.shape[1:], windows):
-            window = padded[place][None].contiguous().to(device)
-            found = mirrored(network, window, windows.mirrored)[0].to(holding)
-            found *= gaussian
-            summed[place] += found
-            counted[place[1:]] += gaussian
-        summed /= counted
-        logits = summed[(slice(None), *inner)]
-    if not torch.isfinite(logits).all():
-        raise ModelError("the network's answer is not finite")
-    return logits
+    padded, inner = _padded(image, windows.patch)
+    flat = len(windows.patch) < len(inner)
+
+    def seen(batched: Tensor) -> Tensor:
+        return predict(batched.squeeze(2)).unsqueeze(2) if flat else predict(batched)
+
+    rule = tiling(padded.shape[1:], windows, image.device)
+    for slab in tiled(padded, seen, rule, axis=0, batch=batch):
+        logits = slab.scores[(slice(None), *inner)]  # (whoever lacks planes has one slab)
+        if not torch.isfinite(logits).all():
+            raise ModelError("the network's answer is not finite")
+        yield Slab(start=slab.start, scores=logits)
 
 
-def _holding(values: int, device: torch.device) -> torch.device:
-    """Where so many half values are summed: on a GPU with room for thrice that, or the CPU."""
-    if device.type != "cuda":
-        return torch.device("cpu")
-    free, _ = torch.cuda.mem_get_info(device)
-    return device if 3 * values * torch.half.itemsize < free else torch.device("cpu")
+def averaged(
+    runs: Sequence[Iterator[Slab]], shape: Sequence[int], windows: Windows
+) -> Iterator[Slab]:
+    """The mean of several networks' slabs of one image (z, y, x), in half precision.
+
+    Side by side, a slab of each in memory, or, where that is less, one after the other into the
+    whole image.
+    """
+    if len(runs) == 1:
+        yield from runs[0]
+        return
+    thick = min(shape[0], _sized(windows.patch, (1,))[0])
+    if len(runs) * thick > shape[0] + thick:
+        yield Slab(start=0, scores=summed(runs, shape).div_(len(runs)))
+        return
+    for first, *others in zip(*runs, strict=True):
+        for other in others:
+            first.scores.add_(other.scores)
+        yield Slab(start=first.start, scores=first.scores.div_(len(runs)))
 
 
-def mirrored(network: Network, window: Tensor, axes: Sequence[int]) -> Tensor:
-    """The mean of a network's answers to a window (1, channel, ...) and all its mirror images."""
-    found = network(window)
-    flips = [
-        [axis + 2 for axis in chosen]
-        for count in range(1, len(axes) + 1)
-        for chosen in combinations(axes, count)
-    ]
-    for flip in flips:
-        found += torch.flip(network(torch.flip(window, flip)), flip)
-    return found / (len(flips) + 1) if flips else found
+def summed(runs: Iterable[Iterator[Slab]], shape: Sequence[int]) -> Tensor:
+    """The whole image's logits, those of several networks added."""
+    whole: Tensor | None = None
+    for run in runs:
+        for slab in run:
+            if whole is None:
+                whole = slab.scores.new_zeros((slab.scores.shape[0], *shape))
+            whole.narrow(1, slab.start, slab.scores.shape[1]).add_(slab.scores)
+    if whole is None:
+        raise ValueError("no slab was given")
+    return whole
 
 
 def _padded(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
     """Zeros around an image smaller than the patch, and where in it the image lies."""
     sizes = image.shape[1:]
-    wanted = (*sizes[: len(sizes) - len(patch)], *patch)
+    wanted = _sized(patch, sizes)
     missing = [max(0, new - old) for old, new in zip(sizes, wanted, strict=True)]
     before = [count // 2 for count in missing]
+    inner = tuple(slice(start, start + old) for start, old in zip(before, sizes, strict=True))
+    if not any(missing):
+        return image, inner
     pads = [(start, count - start) for start, count in zip(before, missing, strict=True)]
     flat = [size for pair in reversed(pads) for size in pair]
-    inner = tuple(slice(start, start + old) for start, old in zip(before, sizes, strict=True))
     return functional.pad(image, flat), inner

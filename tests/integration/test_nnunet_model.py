@@ -155,8 +155,8 @@ def test_a_threshold_of_a_region_counts(tmp_path: Path) -> None:
 def test_the_folds_that_are_wanted_are_run(tmp_path: Path) -> None:
     path = nnunet_folders.write(tmp_path, Study(folds=3))
     image = stack()
-    assert len(model(path).stages[0].folds) == 3
-    assert len(model(path, {"options": {"folds": [0, 2]}}).stages[0].folds) == 2
+    assert len(model(path).segmenter.members[0][-1].folds) == 3
+    assert len(model(path, {"options": {"folds": [0, 2]}}).segmenter.members[0][-1].folds) == 2
     alone = model(path, {"options": {"folds": [2]}}).labelled(image)
     assert (alone != model(path).labelled(image)).any()
 
@@ -264,7 +264,8 @@ def test_a_cascade_runs_from_the_folder_above(tmp_path: Path) -> None:
         tmp_path, Study(nets=(COARSE, replace(FINE, trained=False), CASCADE))
     )
     loaded = model(path)
-    assert [stage.configuration.name for stage in loaded.stages] == [
+    (member,) = loaded.segmenter.members
+    assert [stage.configuration.name for stage in member] == [
         "3d_lowres",
         "3d_cascade_fullres",
     ]

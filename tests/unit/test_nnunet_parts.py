@@ -3,6 +3,7 @@
 Not covered: that they make nnU-Net's labels together (tests/integration/test_nnunet_reference.py).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from skimage.transform import resize
 from torch import nn
 
+from inference.engine.averaging import Mirrored
+from inference.engine.sliding_window import Slab
 from inference.errors import InputRefused, ModelError, ModelRefused
 from inference.nnunet import architectures, folder, labels, options, plans, resampling
 from inference.nnunet import sliding_window as windows
 from inference.nnunet.plans import Channel, Resampling, Scheme
 from inference.nnunet.preprocessing import bounding_box, normalised
+from inference.nnunet.restoration import Held
 from inference.nnunet.sliding_window import Windows
 from tests import nnunet_folders
 from tests.nnunet_folders import CASCADE, COARSE, FINE, Net, Study
@@ -149,13 +153,16 @@ class Doubled(nn.Module):
 
 @pytest.mark.parametrize("shape", [(3, 12, 11), (20, 33, 40)])
 @pytest.mark.parametrize("patch", [(8, 16, 16), (16, 16)])
+@pytest.mark.parametrize("batch", [1, 3])
 def test_windows_together_are_the_whole_image(
-    shape: tuple[int, int, int], patch: tuple[int, ...]
+    shape: tuple[int, int, int], patch: tuple[int, ...], batch: int
 ) -> None:
     image = torch.from_numpy(noise((1, *shape)))
-    mirrored = tuple(range(len(patch)))
-    rule = Windows(patch=patch, mirrored=mirrored)
-    found = windows.predict(Doubled(), image, rule, classes=2, device=CPU)
+    rule = Windows(patch=patch)
+    network = Mirrored(Doubled(), tuple(range(len(patch))))
+    slabs = list(windows.slabs(image, network, rule, batch=batch))
+    found = windows.summed([windows.slabs(image, network, rule, batch=batch)], shape)
+    assert sum(slab.scores.shape[1] for slab in slabs) == shape[0]
     assert found.shape == (2, *shape)
     inner = (slice(2, -2) if shape[0] > 4 else slice(None), slice(4, -4), slice(4, -4))
     assert torch.allclose(found[1].float()[inner], 2 * image[0][inner], atol=0.02)
@@ -164,7 +171,71 @@ def test_windows_together_are_the_whole_image(
 def test_an_answer_that_is_no_number_is_an_error() -> None:
     image = torch.full((1, 8, 16, 16), float("nan"))
     with pytest.raises(ModelError, match="not finite"):
-        windows.predict(Doubled(), image, Windows(patch=(8, 16, 16)), classes=2, device=CPU)
+        next(windows.slabs(image, Doubled(), Windows(patch=(8, 16, 16))))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("patch", [(8, 16, 16), (16, 16)])
+def test_networks_are_averaged_alike_side_by_side_and_one_after_the_other(
+    count: int, patch: tuple[int, ...]
+) -> None:
+    image = torch.from_numpy(noise((1, 20, 24, 20)))
+    rule = Windows(patch=patch)
+    networks = [nn.Sequential(Doubled(), Scaled(1 + index / 7)) for index in range(count)]
+    runs = [windows.slabs(image, network, rule) for network in networks]
+    found = windows.summed([windows.averaged(runs, image.shape[1:], rule)], image.shape[1:])
+    alone = [windows.summed([windows.slabs(image, one, rule)], (20, 24, 20)) for one in networks]
+    expected = alone[0].clone()
+    for other in alone[1:]:
+        expected += other
+    assert torch.equal(found, expected / count)
+
+
+class Scaled(nn.Module):
+    """A multiple."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * self.factor
+
+
+SLICED = st.lists(st.integers(1, 7), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(slabs=SLICED, new=st.integers(1, 30), step=st.integers(1, 5), thick=st.booleans())
+def test_slabs_of_any_thickness_give_the_planes_of_the_whole(
+    slabs: list[int], new: int, step: int, *, thick: bool
+) -> None:
+    """What is handed out lies in memory that the next slab is written into, as the engine's does.
+
+    Part by part, the resampled planes are those of the whole volume.
+    """
+    old = sum(slabs)
+    logits = torch.from_numpy(noise((2, old, 6, 5))).half()
+    grids = THICK if thick else THIN
+    way = resampling.linear((old, 6, 5), (new, 7, 6), LINEAR, **grids, device=CPU)
+    assert way is not None
+    memory = torch.zeros(2, max(slabs), 6, 5, dtype=torch.half)
+
+    def given_slabs() -> Iterator[Slab]:
+        start = 0
+        for count in slabs:
+            memory[:, :count] = logits[:, start : start + count]
+            yield Slab(start=start, scores=memory[:, :count])
+            start += count
+
+    held, parts = Held(given_slabs()), []
+    for start in range(0, new, step):
+        stop = min(start + step, new)
+        low, high = way.needed(start, stop)
+        block = held.between(low, high)
+        parts.append(torch.stack([way.part(one, start, stop, first=low) for one in block]))
+    expected = torch.stack([way.part(one, 0, new) for one in logits])
+    assert torch.equal(torch.cat(parts, dim=1), expected)
 
 
 def channel(scheme: Scheme, *, masked: bool = False) -> Channel:
