@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from inference.arrays import answers, inputs, keypoints, locating, results, segmentation
+from inference.arrays import answers, inputs, keypoints, locating, results, segmentation, sides
 from inference.arrays.inputs import Seen
 from inference.arrays.options import Locate, Options
 from inference.arrays.placement import Placement
@@ -46,7 +46,8 @@ class ArrayModel:
                 verdict=Verdict.NOT_ANALYSED, reason=words, limitations=self.description.limits
             )
         found = TASKS[self.description.task](self, image, placement, self._given(arrays, placement))
-        return replace(found, limitations=(*found.limitations, *self.network.limits))
+        unsure = sides.limits(self.description, self.options.input)
+        return replace(found, limitations=(*found.limitations, *unsure, *self.network.limits))
 
     def _placement(self, arrays: Seen) -> Placement | None:
         whole = Placement.whole(

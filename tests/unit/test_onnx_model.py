@@ -1,6 +1,6 @@
 """ONNX networks with a sidecar, from the bytes of the file to findings on the image's grid.
 
-What both kinds share is tested with TorchScript (test_torchscript_model.py). The files are written
+What both kinds share is tested with TorchScript (test_bare_masks.py ...). The files are written
 here, operator by operator, so that no exporter is needed. Not covered: the GPU's provider.
 """
 

@@ -1,0 +1,75 @@
+"""Small networks whose answers are known; bare_fixtures.py asks them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inference import regions
+from inference.findings import Findings, Image, PlanarImage
+from tests.array_models import planar
+
+BRIGHT = 300.0  # HU
+QUESTION = ["246456000", "SCT", "Episodicity"]
+Ask = Callable[..., Findings]
+
+
+def masks(findings: Findings, seen: Image | PlanarImage) -> dict[str, np.ndarray]:
+    """Each segment's mask on the image's grid, by its label."""
+    return {
+        one.definition.label: one.mask
+        if isinstance(seen, PlanarImage)
+        else regions.on_grid(one.mask, seen.volume).whole()
+        for one in findings.segments
+    }
+
+
+def photograph(*colours: int) -> PlanarImage:
+    """Of one colour: its red, green and blue."""
+    pixels = np.stack([np.full((8, 8), value, np.uint8) for value in colours], axis=-1)
+    return planar(pixels, "XC")
+
+
+class Bright(nn.Module):
+    """Two channels, the second larger above BRIGHT."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(x, 300.0), x], dim=1)
+
+
+class Sides(nn.Module):
+    """Two channels, the second larger in the upper half of the first axis of the space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = torch.cumsum(torch.ones_like(x), dim=2) / x.shape[2]
+        return torch.cat([torch.full_like(x, 0.5), place], dim=1)
+
+
+class Identity(nn.Module):
+    """What it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Several(nn.Module):
+    """By name."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"other": x * 0.0, "wanted": x}
+
+
+class Means(nn.Module):
+    """The mean of each channel, and of all of them, as a vector."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = x.flatten(2).mean(2)
+        return torch.cat([each, each.mean(1, keepdim=True)], dim=1)
+
+
+class One(nn.Module):
+    """The mean of all: one output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean().reshape(1, 1)
