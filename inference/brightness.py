@@ -9,7 +9,7 @@ Rules:
 - Colour becomes RGB of 8 bits a sample; padding is not asked for (it is greyscale's alone).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pydicom
@@ -28,13 +28,13 @@ Range = tuple[float, float]
 INT16 = np.iinfo(np.int16)
 
 
-def frames(picture: Picture) -> Iterator[Pixels]:
-    """The frames in order: (row, column) of int16 or float32, or (row, column, 3) of uint8 RGB.
+def frames(picture: Picture, indices: Sequence[int]) -> Iterator[Pixels]:
+    """These frames (from 0), each decoded when it is asked for.
 
+    (row, column) of int16 or float32, or (row, column, 3) of uint8 RGB.
     Raises DecodeError when the pixel data cannot be decoded or the Modality LUT cannot be read.
     """
     pixels.check_length(picture.dataset, picture.name)
-    indices = range(picture.frames)
     if picture.photometric in TRUE_COLOUR:
         for colour in pixels.coloured(picture.dataset, indices):
             _check_shape(picture, colour.shape[:2])

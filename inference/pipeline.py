@@ -112,7 +112,7 @@ def describe(
 
 def describe_views(views: Views) -> tuple[FeatureVector, ...]:
     """The feature vectors of the planar images of a series, whatever was found in them."""
-    images = [view.image for view in views.views]
+    images = planar.images(views, view_features.places(len(views.views)))
     return view_features.vectors(images, header_text(views.headers))
 
 
@@ -159,7 +159,11 @@ def _analyse_views(
     except InputRefused as refusal:
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
         return _refused(datasets, findings, provenance, options)
-    by_view = tuple(found_in(view.image, model) for view in views.views)
+    try:
+        views, by_view = planar.each(views, lambda image: found_in(image, model))
+    except InputRefused as refusal:
+        findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
+        return _refused(views.headers, findings, provenance, options)
     together = verdict_on(by_view)
     if together.verdict is Verdict.NOT_ANALYSED:
         refused = _refused(views.headers, together, provenance, options)

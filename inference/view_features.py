@@ -7,7 +7,7 @@ whose kinds are others; `header` (the words of the header) is the same for both.
 patient are not used: many pictures state none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +35,15 @@ class Look:
     texture: Values
 
 
-def vectors(images: Sequence[PlanarImage], header_text: str) -> tuple[FeatureVector, ...]:
-    """One vector of every kind of a series of at least one image."""
-    places = np.linspace(0, len(images) - 1, min(len(images), MOST_VIEWS)).round().astype(int)
-    looks = [look(images[place]) for place in places]
+def places(count: int) -> tuple[int, ...]:
+    """Which of so many images describe their series, ascending."""
+    spread = np.linspace(0, count - 1, min(count, MOST_VIEWS)).round()
+    return tuple(int(place) for place in spread)
+
+
+def vectors(images: Iterable[PlanarImage], header_text: str) -> tuple[FeatureVector, ...]:
+    """One vector of every kind, of at least one image; each is looked at before the next comes."""
+    looks = [look(image) for image in images]
     made = {
         "view_intensity": [one.intensity for one in looks],
         "view_edges": [one.edges for one in looks],

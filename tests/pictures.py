@@ -1,9 +1,13 @@
 """Planar images as files would have them: radiographs, ultrasound, photographs from arrays."""
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -12,15 +16,59 @@ from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
     VLPhotographicImageStorage,
 )
 
+from inference import planar
+from inference.findings import PlanarImage
+from inference.frames import Source
+from inference.series import SetAside
 from tests.objects import uid
 
 CR, DX = ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation
 SC, PHOTO = SecondaryCaptureImageStorage, VLPhotographicImageStorage
-CINE = UltrasoundMultiFrameImageStorage
+CINE, US = UltrasoundMultiFrameImageStorage, UltrasoundImageStorage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """A planar image with its pixels, and where it is from."""
+
+    image: PlanarImage
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The planar images of a series, all decoded, as a model is given them."""
+
+    views: tuple[Decoded, ...]
+    set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...]
+
+
+def read(datasets: Sequence[Dataset]) -> Series:
+    """What a model is given of these instances; raises InputRefused."""
+    found, images = planar.each(planar.read(datasets), lambda image: image)
+    views = tuple(
+        Decoded(image=image, source=view.source)
+        for image, view in zip(images, found.views, strict=True)
+    )
+    return Series(views=views, set_aside=found.set_aside, notes=found.notes)
+
+
+def filed(dataset: Dataset) -> Dataset:
+    """The data set as it comes from a file."""
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    file.seek(0)
+    return pydicom.dcmread(file)
+
+
+def colours(rows: int = 6, columns: int = 8) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
 
 
 def picture(

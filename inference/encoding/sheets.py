@@ -11,7 +11,8 @@ from pydicom import Dataset
 from inference.encoding import Reference
 from inference.encoding.source_headers import reference, text
 from inference.errors import EncodingError
-from inference.findings import Findings, PlanarImage, Segment
+from inference.findings import Findings, Segment
+from inference.pictures import Picture
 from inference.planar import View, Views
 
 Mask = NDArray[np.bool_]
@@ -79,14 +80,14 @@ def _masks(sheet: Sheet, segments: Sequence[Segment]) -> Iterator[tuple[str, Mas
 
 
 def _sheet(view: View, instances: Sequence[str], count: int) -> Sheet:
-    image = view.image
+    picture = view.picture
     return Sheet(
         reference=reference(view.source.dataset),
         frame=view.source.frame_number,
-        rows=image.pixels.shape[0],
-        columns=image.pixels.shape[1],
-        spacing=image.spacing,
-        at_detector=image.at_detector,
+        rows=picture.rows,
+        columns=picture.columns,
+        spacing=picture.spacing.millimetres,
+        at_detector=picture.spacing.at_detector,
         name=_name(view, instances) if count > 1 else "",
         patient_orientation=_patient_orientation(view.source.dataset),
     )
@@ -104,9 +105,9 @@ def _name(view: View, instances: Sequence[str]) -> str:
         *((f"image {number}",) if len(instances) > 1 or frame is None else ()),
         *((f"frame {frame}",) if frame is not None else ()),
     ]
-    seen = _seen_from(view.image)
+    seen = _seen_from(view.picture)
     return " ".join(parts) + (f" ({seen})" if seen else "")
 
 
-def _seen_from(image: PlanarImage) -> str:
-    return " ".join(word for word in (image.laterality, image.view) if word)
+def _seen_from(picture: Picture) -> str:
+    return " ".join(word for word in (picture.laterality, picture.view) if word)

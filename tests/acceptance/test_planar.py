@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from inference import attributes, planar
+from inference import attributes
 from service import model_folder, sidecar
+from tests import pictures
 from tests.acceptance import delivered
 from tests.node import Node, running
 from tests.part10_files import take_apart
@@ -145,7 +146,7 @@ class Clinic:
 
     def pixels(self, name: str) -> list[NDArray[Any]]:
         """Of each view."""
-        return [view.image.pixels for view in planar.read([self.images[name]]).views]
+        return [view.image.pixels for view in pictures.read([self.images[name]]).views]
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def written(data: Path, folder: Path) -> dict[str, Path]:
     """What is sent: real files as they are, and real pixels in files of our own."""
     folder.mkdir()
     coloured = attributes.parse(data / "transfer-syntaxes-more/HTJ2KLossless_08_RGB.dcm")
-    pixels = planar.read([coloured]).views[0].image.pixels
+    pixels = pictures.read([coloured]).views[0].image.pixels
     chests = sorted((data / "cxr-labelled-nih-png").glob("*/*.png"))[::12]
     scan = pydicom.dcmread(data / "transfer-syntaxes-more/693_UNCR.dcm")
     scan.StudyInstanceUID = f"{scan.StudyInstanceUID}.1"

@@ -13,8 +13,9 @@ import pytest
 import SimpleITK
 from pydicom.dataset import Dataset
 
-from inference import attributes, planar, view_features
+from inference import attributes, view_features
 from inference.errors import InputRefused
+from tests import pictures
 from tests.pictures import labelled
 
 pytestmark = pytest.mark.shared_data
@@ -52,7 +53,7 @@ def test_every_file_is_read_or_refused_by_name(data: Path) -> None:
     shapes, refusals = {}, {}
     for name, dataset in loose_files(data):
         try:
-            views = planar.read([dataset]).views
+            views = pictures.read([dataset]).views
         except InputRefused as refusal:
             refusals[name] = str(refusal)
         else:
@@ -69,7 +70,7 @@ def test_every_file_is_read_or_refused_by_name(data: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_values_and_colours_are_those_of_gdcm(data: Path, name: str) -> None:
-    views = planar.read([attributes.parse(data / name)]).views
+    views = pictures.read([attributes.parse(data / name)]).views
     found = np.stack([view.image.pixels for view in views])
     peer = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(data / name)))
     assert np.array_equal(found, peer.reshape(found.shape))
@@ -78,7 +79,7 @@ def test_values_and_colours_are_those_of_gdcm(data: Path, name: str) -> None:
 def test_the_real_radiograph_is_upright(data: Path) -> None:
     """MONOCHROME1: after turning, the air around the patient is darker than the spine."""
     path = data / "cr-chest-dicom/JPEGLS/RG1_JLSN.dcm"
-    (view,) = planar.read([attributes.parse(path)]).views
+    (view,) = pictures.read([attributes.parse(path)]).views
     image = view.image
     assert (image.view, image.spacing, image.acquisition.modality) == ("PA", None, "CR")
     right_lung, middle = image.pixels[600:900, 350:600], image.pixels[900:1300, 850:1000]
@@ -87,7 +88,7 @@ def test_the_real_radiograph_is_upright(data: Path) -> None:
 
 def test_spacing_of_real_headers(data: Path) -> None:
     def spacing(name: str) -> tuple[tuple[float, float] | None, bool]:
-        image = planar.read([attributes.parse(data / name)]).views[0].image
+        image = pictures.read([attributes.parse(data / name)]).views[0].image
         return image.spacing, image.at_detector
 
     magnified = 0.085 / 1.0433386837881
@@ -104,7 +105,7 @@ def test_chests_are_nearer_to_chests_than_to_anything_else(data: Path) -> None:
     others.append("transfer-syntaxes/SC_rgb_rle.dcm")
     described = []
     for dataset in [*chests, *(attributes.parse(data / name) for name in others)]:
-        images = [view.image for view in planar.read([dataset]).views]
+        images = [view.image for view in pictures.read([dataset]).views]
         found = {vector.kind: vector.values for vector in view_features.vectors(images, "")}
         described.append(found)
     for kind in ("view_intensity", "view_edges"):
