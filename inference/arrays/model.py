@@ -79,16 +79,14 @@ def _segmentation(
 ) -> Findings:
     description, output = model.description, model.options.output
     if output.form == "label_map":
-        values = model.network.whole(given)
-        found = list(segmentation.of_label_map(values, placement, description, output))
+        found = segmentation.of_label_map(model.network.whole(given), placement)
     else:
         found = model.network.scores(
             given,
-            lambda slabs, axis: list(
-                segmentation.masks(slabs, axis, placement, description, output)
-            ),
+            lambda slabs, axis: segmentation.labels(slabs, axis, placement, description, output),
         )
-    return results.segmented(image, description, found)
+    masks = segmentation.masks(found, description, output)
+    return results.segmented(image, description, masks)
 
 
 def _keypoints(

@@ -34,14 +34,14 @@ def activated(channels: Tensor, output: Output) -> Tensor:
     return probabilities(channels, output.activation, output.calibration, ())
 
 
-def masks(
+def labels(
     slabs: Iterable[Slab],
     axis: int,
     placement: Placement,
     description: Description,
     output: Output,
-) -> Iterator[tuple[Label, Mask]]:
-    """Each label and its mask on the source's grid, empty ones too.
+) -> NDArray[np.generic]:
+    """The label map on the source's grid; a mask for each channel where these may overlap.
 
     `slabs`: scores on the network's grid in planes of its `axis`. Raises ModelRefused when the
     network has fewer channels than a label says, ModelError for scores that are no numbers.
@@ -53,9 +53,15 @@ def masks(
     decision = rule(description, output, interpolated=placement.resamples, classes=classes)
     found = labelling.label(scores, placement.axes, decision, axis=axis).numpy()
     beyond = classes if decision.least and np.isfinite(decision.least[0]) else 0
-    whole = placement.embedded(found, outside=0 if description.overlapping else beyond)
+    return placement.embedded(found, outside=0 if description.overlapping else beyond)
+
+
+def masks(
+    found: NDArray[np.generic], description: Description, output: Output
+) -> Iterator[tuple[Label, Mask]]:
+    """Each label and its mask, empty ones too, one after the other; `found`: see `labels`."""
     for label in description.labels:
-        mask = whole[label.value] if description.overlapping else whole == label.value
+        mask = found[label.value] if description.overlapping else found == label.value
         yield label, tidied(mask, output)
 
 
@@ -96,17 +102,13 @@ def _counted(slabs: Iterable[Slab], description: Description) -> tuple[int, Iter
     return classes, chain([first], rest)
 
 
-def of_label_map(
-    values: Tensor, placement: Placement, description: Description, output: Output
-) -> Iterator[tuple[Label, Mask]]:
+def of_label_map(values: Tensor, placement: Placement) -> NDArray[np.generic]:
     """The same of a label map, (1, *space) on the network's grid."""
     if values.shape[0] != 1:
         raise ModelRefused(
             f"the network gives {values.shape[0]} channels, not the one of a label map"
         )
-    labels = placement.back(values[0].float(), "nearest")
-    for label in description.labels:
-        yield label, tidied(labels == label.value, output)
+    return placement.back(values[0].float(), "nearest")
 
 
 def channel(channels: Tensor, label: Label) -> Tensor:

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from inference.engine import labelling
 from inference.engine.labelling import Rule
-from inference.engine.resampling import LPS_TO_RAS, Mapping, Oblique, mapping
+from inference.engine.resampling import LPS_TO_RAS, Axes, Axis, Mapping, Oblique, mapping
 from inference.engine.sliding_window import (
     Slab,
     Tiling,
@@ -241,6 +241,38 @@ def test_labels_are_those_of_the_full_computation(
     expected = expected[0] if rule.threshold is None else expected
     unlike = int((labels.float() != expected).sum())
     assert unlike <= max(1, labels.numel() // 100_000)  # a tie that rounding decides
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+@pytest.mark.parametrize("seed", range(4))
+def test_thresholds_of_each_class_between_grids_of_the_same_edges(
+    activation: str | None, overlapping: bool, seed: int
+) -> None:
+    """As torch interpolates every class; a likeliest class below its own is nobody's."""
+    generator = torch.Generator().manual_seed(seed)
+    size, shape, each = (9, 7, 11), (17, 23, 8), (0.1, 0.4, 0.45)
+    logits = torch.randn(1, 3, *size, generator=generator) * 2
+    axes = [
+        Axis(source=at, flipped=False, count=count, length=length, step=count / length, edges=True)
+        for at, (count, length) in enumerate(zip(shape, size, strict=True))
+    ]
+    rule = Rule(
+        activation=activation,
+        threshold=each if overlapping else None,
+        interpolated=True,
+        least=() if overlapping else each,
+    )
+    grid = Axes(axes=(axes[0], axes[1], axes[2]))
+    labels = labelling.label(in_slabs(logits[0], seed % 3, seed), grid, rule, axis=seed % 3)
+    likely = {"softmax": logits.softmax(1), "sigmoid": logits.sigmoid(), None: logits}[activation]
+    full = torch.nn.functional.interpolate(likely, shape, mode="trilinear")[0]
+    needed = torch.tensor(each).reshape(3, 1, 1, 1)
+    best = full.argmax(0)
+    sure = full.gather(0, best[None])[0] >= torch.tensor(each)[best]
+    expected = full >= needed if overlapping else torch.where(sure, best, 3)
+    assert overlapping or activation is None or (expected == 3).any()
+    assert int((labels.to(expected.dtype) != expected).sum()) <= 1  # a tie that rounding decides
 
 
 def test_most_of_a_large_region_is_not_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
