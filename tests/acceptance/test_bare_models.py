@@ -72,6 +72,8 @@ def added(folder: Path) -> dict[str, Path]:
         place = sidecar.path_of(path)
         document = tomlkit.parse(place.read_text())
         document["labels"] = [label(1, LABELS[kind])]
+        if kind != "python":
+            document["options"]["window"]["size"] = [8, 16, 16]  # type: ignore[index]
         place.write_text(tomlkit.dumps(document))
     return models
 
@@ -121,3 +123,24 @@ def test_its_segment_and_its_volume_are_at_the_pacs(kind: str, site: Site) -> No
     assert stated == pytest.approx(
         int(site.truth.sum()) * delivered.voxel_millilitres(seg), rel=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "arithmetic"),
+    [("torchscript", ("float32", "bfloat16")), ("onnx", ("float32",)), ("python", (None,))],
+)
+def test_status_says_what_it_took_and_the_report_in_what_arithmetic(
+    kind: str, arithmetic: tuple[str | None, ...], site: Site
+) -> None:
+    outcome = site.outcomes[kind]
+    assert outcome["device"] in ("cpu", "cuda:0")
+    assert outcome["arithmetic"] in arithmetic
+    assert outcome["peak_bytes"] > 0
+    assert outcome["model_seconds"] > 0
+    stated = f"computed in {outcome['arithmetic']} on {outcome['device'].partition(':')[0]}"
+    (report,) = [
+        one
+        for one in site.objects
+        if one.Modality == "SR" and LABELS[kind] in delivered.volumes(one)
+    ]
+    assert (stated in report.to_json()) == (kind != "python")
