@@ -343,6 +343,32 @@ def test_what_is_not_measured_is_float32(
     assert arithmetic.chosen(network, parse(made.description), made.description, device) == EXACT
 
 
+@pytest.mark.parametrize(
+    ("described", "given", "channels"),
+    [
+        ({}, {"spacing": [2.0, 1.0, 1.0], "orientation": "SRA", "scale": "zscore"}, 1),
+        ({}, {"slicewise": True, "channels": 3}, 3),
+        ({"modalities": ["MR"], "roles": ["t1", "flair"]}, {"clip_percentiles": [1, 99]}, 2),
+        ({"modalities": ["DX"], "dimensions": 2}, {}, 1),
+        ({"modalities": ["XC"], "dimensions": 2}, {"channels": 3}, 3),
+    ],
+    ids=["CT", "slice by slice", "two series", "planar", "colour"],
+)
+def test_agreement_is_measured_on_windows_as_the_network_sees_them(
+    described: dict[str, Any], given: dict[str, Any], channels: int, tmp_path: Path
+) -> None:
+    planes = described.get("dimensions") == 2 or given.get("slicewise", False)
+    size = [12, 20, 16][planes:]
+    options = {"window": {"size": size}, "input": given}
+    made = artifact(scripted(Small(), tmp_path / "n.pt"), labels(), options=options, **described)
+    seen = list(arithmetic.samples(parse(made.description), made.description))
+    again = list(arithmetic.samples(parse(made.description), made.description))
+    assert [tuple(one.shape) for one in seen] == [(channels, *size)] * 2
+    assert all(torch.equal(one, other) for one, other in zip(seen, again, strict=True))
+    assert all(torch.isfinite(one).all() and one.std() > 0 for one in seen)
+    assert not torch.equal(*seen)
+
+
 @pytest.mark.parametrize("slicewise", [False, True])
 def test_a_network_in_bfloat16_sees_channels_last_and_says_so(
     slicewise: bool, tmp_path: Path
