@@ -30,10 +30,9 @@ from inference.findings import Findings
 from inference.models import monai_bundle
 from inference.phantom import Phantom, Scan
 from service import model_add, sidecar
-from tests import bundles, detecting, reports
+from tests import annotated, bundles, detecting, reports
 from tests.acceptance import delivered, studies
 from tests.array_models import label, scripted
-from tests.integration import test_annotation_kinds as kinds
 from tests.node import Node, dicom_destination, running
 from tests.peers import dcmtk_storescp, debian_program, storescu
 from tests.volumes import turned
@@ -164,7 +163,7 @@ def added(folder: Path) -> dict[str, Path]:
     folder.mkdir()
     paths = {name: scripted(made(), folder / f"{name}.pt") for name, made in NETWORKS.items()}
     paths["balls"] = detecting.make(folder / "balls")
-    paths["severity"] = kinds.classifier(folder / "severity", "DenseNet", 3)
+    paths["severity"] = annotated.classifier(folder / "severity", "DenseNet", 3)
     for name, path in paths.items():
         model_add.add(path)
         place = sidecar.path_of(path)
@@ -318,7 +317,7 @@ def test_key_points_lie_where_the_balls_are(site: Site) -> None:
 
 def test_calibrated_answers_are_coded_with_their_probabilities(site: Site) -> None:
     hu = images()["answers"].hu
-    logits = kinds.by_hand(site.models / "severity", hu.transpose(2, 1, 0)) / TEMPERATURE
+    logits = annotated.by_hand(site.models / "severity", hu.transpose(2, 1, 0)) / TEMPERATURE
     lines = [PLATT.get(name, [1.0, 0.0]) for name in FINDINGS]
     probabilities = {
         name.upper(): float(torch.sigmoid(slope * value + add))

@@ -1,7 +1,7 @@
 """Every file of real scanners is read as planar images or refused by name, with true values.
 
 Peer: SimpleITK's reader (GDCM, which turns MONOCHROME1 as we do and converts colours itself).
-Not covered: rare colour spaces and tables (tests/unit/test_planar_reading.py), speed.
+Not covered: rare colour spaces and tables (tests/unit/test_planar_values.py), speed.
 """
 
 import contextlib

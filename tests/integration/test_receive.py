@@ -1,7 +1,8 @@
 """What is sent is kept byte for byte and catalogued, whatever its transfer syntax and SOP class.
 
-Not covered: refusals (test_receive_refusals.py), broken and many associations
-(test_receive_associations.py), faults (test_receive_faults.py), PostgreSQL.
+Not covered: refusals (test_receive_refusals.py), broken and slow associations
+(test_receive_associations.py, test_receive_serving.py), faults (test_receive_faults.py),
+PostgreSQL.
 """
 
 import hashlib
