@@ -35,7 +35,10 @@ CUDA = re.compile(r"""torch\.device\((['"])cuda(:\d+)?\1\)""")
 OTHER_FILE = re.compile(r"^%.*\.(json|ya?ml)\b")
 LOADS = re.compile(r"\$\s*torch\.load\(\s*@(\w+)\s*(?:,[^()]*(?:\([^()]*\))?[^()]*)?\)\s*")
 """An item that is what torch saved in a file whose name another item has."""
+PARSES = re.compile(r"\$\s*json\.loads\(\s*pathlib\.Path\(\s*@(\w+)\s*\)\.read_text\(\)\s*\)\s*")
+"""An item that is what the metadata say."""
 INSIDE = re.compile(r"\b(models/[\w.-]+\.pth?)['\"]?\s*$")
+METADATA_INSIDE = re.compile(rf"\b({re.escape(METADATA)})['\"]?\s*$")
 SIDE_FILE = "_side_file_"  # key of the table that stands for what such a file holds
 
 NETWORKS = ("network_def", "network")
@@ -273,16 +276,17 @@ def edited(tree: Mapping[str, Any]) -> Tree:
 
 
 def _side_files(tree: Mapping[str, Any]) -> Iterator[tuple[str, Tree]]:
-    """Items that are what another file of weights holds, by the file's place in the bundle."""
+    """Items that are what another file holds, by the file's place in the bundle."""
     for name, item in tree.items():
-        loads = LOADS.fullmatch(item) if isinstance(item, str) else None
-        where = resolved(tree, f"@{loads[1]}") if loads else None
-        if isinstance(where, str) and (inside := INSIDE.search(where)):
-            yield name, {SIDE_FILE: inside[1]}
+        for expression, place in ((LOADS, INSIDE), (PARSES, METADATA_INSIDE)):
+            reads = expression.fullmatch(item) if isinstance(item, str) else None
+            where = resolved(tree, f"@{reads[1]}") if reads else None
+            if isinstance(where, str) and (inside := place.search(where)):
+                yield name, {SIDE_FILE: inside[1]}
 
 
 def side_files(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Item -> file of weights that it stands for, of an edited tree."""
+    """Item -> file that it stands for, of an edited tree."""
     tables = {name: item for name, item in tree.items() if isinstance(item, Mapping)}
     return {name: str(item[SIDE_FILE]) for name, item in tables.items() if SIDE_FILE in item}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inference import label_codes
-from inference.bundles import configuration
+from inference.bundles import configuration, prompted
 from inference.bundles.configuration import METADATA, TARGET, Parts, Tree, class_name
 from inference.errors import ModelRefused
 
@@ -196,6 +196,8 @@ class _Bundle:
 
     def _found(self, task: str) -> dict[int, str]:
         names = self._names()
+        if prompted.is_prompted(self._tree):
+            return prompted.classes(names, self._tree)
         outputs = self._outputs()
         if task == "segmentation" and self._computed() and (written := self._written()):
             return {value: f"Label {value}" for value in written}
@@ -211,7 +213,7 @@ class _Bundle:
     def _limits(self, task: str) -> Iterator[str]:
         if isinstance(use := self._stated.get("intended_use"), str) and use:
             yield use if use.endswith(".") else f"{use}."
-        if task == "segmentation" and self._computed():
+        if task == "segmentation" and self._computed() and not prompted.is_prompted(self._tree):
             yield UNKNOWN_LABELS[0]
         elif not self._names() and not self._table():
             yield UNKNOWN_LABELS[1]

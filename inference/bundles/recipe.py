@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.bundles import configuration
+from inference.bundles import configuration, prompted
 from inference.bundles.configuration import DEVICE, Parts, Tree
 from inference.bundles.own_code import own_code, packages
 from inference.errors import ModelRefused
@@ -46,16 +46,18 @@ class Recipe:
     `preprocessing`: a sample (`image_key` -> MetaTensor) to a sample whose image is channel first;
     `inferer`: a batch (1, channel, *space) and the network to logits (1, channel, *space) or
     (1, class); `postprocessing`: the sample with `pred` (channel, *space) to the same, done.
-    `series_keys`: under which it has its several series, when each is an image of its own.
+    `series_keys`: under which it has its several series, when each is an image of its own;
+    `prompts`: the classes that the network is asked for, of a network that has to be asked.
     """
 
     network: torch.nn.Module
     preprocessing: Callable[[Sample], Sample]
-    inferer: Callable[[torch.Tensor, torch.nn.Module], Any]
+    inferer: Callable[..., Any]
     postprocessing: Callable[[Sample], Sample]
     device: torch.device
     image_key: str = "image"
     series_keys: tuple[str, ...] = ()
+    prompts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,11 @@ def read(files: ModelFiles, options: Mapping[str, Any]) -> Tree:
     """The whole configuration with what the sidecar replaces."""
     name = _configuration(files)
     whole = configuration.parse(name, files.read(name))
-    return configuration.overridden(whole, options.get("override", {}))
+    whole = configuration.overridden(whole, options.get("override", {}))
+    code = prompted.code_file(whole)
+    if code is None:
+        return whole
+    return prompted.edited(whole, files.read(code) if code in files.digests else None)
 
 
 def image_key(whole: Tree) -> str:
@@ -174,8 +180,14 @@ def parsed(
         parser = ConfigParser(tree)
         parser[DEVICE] = torch.device(device)
         for item, name in configuration.side_files(tree).items():
-            parser[item] = files.weights(name, safe=PLAIN_NUMBERS)
+            parser[item] = _side_file(files, name)
         return {name: _content(parser, name) for name in names}
+
+
+def _side_file(files: ModelFiles, name: str) -> Any:
+    if name.endswith(".json"):
+        return configuration.parse(name, files.read(name))
+    return files.weights(name, safe=PLAIN_NUMBERS)
 
 
 def _content(parser: Any, name: str) -> Any:
@@ -241,14 +253,16 @@ def prepared(recipe: Recipe, image: Any) -> Sample:
     """
     images = dict(image) if recipe.series_keys else {recipe.image_key: image}
     read = {f"{key}_meta_dict": dict(one.meta) for key, one in images.items()}
-    return recipe.preprocessing({**images, **read})
+    asked = {prompted.PROMPT: list(recipe.prompts)} if recipe.prompts else {}
+    return recipe.preprocessing({**images, **read, **asked})
 
 
 def predicted(recipe: Recipe, sample: Sample) -> torch.Tensor:
     """What the network says: (channel, *space) or (class,), on the CPU, as float32."""
     batch = torch.as_tensor(sample[recipe.image_key]).as_subclass(torch.Tensor)[None]
+    asked = prompted.arguments(recipe.prompts, sample, recipe.device)
     with torch.inference_mode():
-        answer = recipe.inferer(batch.to(recipe.device), recipe.network)
+        answer = recipe.inferer(batch.to(recipe.device), recipe.network, **asked)
     while isinstance(answer, list | tuple):  # deep supervision: the full resolution is the first
         answer = answer[0]
     return torch.as_tensor(answer)[0].float().cpu()
@@ -260,9 +274,13 @@ def finished(recipe: Recipe, sample: Sample, logits: torch.Tensor) -> Any:
     Inverting transforms need the history of the image on the prediction, or do nothing.
     """
     from monai.data.meta_tensor import MetaTensor
+    from monai.transforms.utils import reset_ops_id
 
+    reset_ops_id(sample)  # type: ignore[no-untyped-call]  # a copy of a transform may invert it
     image = sample[recipe.image_key]
     said = MetaTensor(
         logits, meta=dict(image.meta), applied_operations=list(image.applied_operations)
     )
-    return recipe.postprocessing({**sample, PREDICTION: said})[PREDICTION]
+    asked = {prompted.PROMPT: torch.tensor(recipe.prompts)[:, None]} if recipe.prompts else {}
+    with torch.inference_mode():  # (it may write into what the network gave)
+        return recipe.postprocessing({**sample, **asked, PREDICTION: said})[PREDICTION]

@@ -42,6 +42,8 @@ DENIED = re.compile(
 )
 SINGLE = frozenset(
     {
+        "monai.apps.vista3d.transforms.VistaPostTransformd",
+        "monai.apps.vista3d.transforms.VistaPreTransformd",
         "monai.data.meta_tensor.MetaTensor",
         "monai.data.utils.compute_importance_map",
         "monai.data.utils.decollate_batch",

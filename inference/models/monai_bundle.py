@@ -18,6 +18,7 @@ from inference.bundles import (
     fast,
     grids,
     points,
+    prompted,
     proposal,
     recipe,
 )
@@ -57,6 +58,10 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
         artifact.files, options, trusted=artifact.trusted, device=str(chosen.torch)
     )
     _refuse_roles(built, description)
+    asked = prompted.prompts(built.network, [label.value for label in description.labels])
+    if asked and any(options.get(name) for name in ("ensemble", "mirror")):
+        raise ModelRefused("options.mirror, ensemble: what a network is asked for is not averaged")
+    built = replace(built, prompts=asked)
     built = averages.averaged(built, artifact.files, options)
     segments = description.task is Task.SEGMENTATION
     return BundleModel(

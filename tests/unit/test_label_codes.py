@@ -38,6 +38,10 @@ def test_the_side_is_a_modifier_however_it_is_written(name: str) -> None:
         ("kidneys", "64033007", BOTH),
         ("urinary_bladder", "89837001", None),
         ("Spleen", "78961009", None),
+        ("right lung middle lobe", "72481006", None),
+        ("3rd-Ventricle", "49841001", None),
+        ("Left-Thalamus-Proper", "42695009", LEFT),
+        ("Right-Cerebellum-White-Matter", "33060004", RIGHT),
     ],
 )
 def test_names_of_published_models(name: str, code: str, side: Code | None) -> None:
