@@ -8,6 +8,7 @@ given the planar images of a series, one after the other; any other model is giv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from pydicom import Dataset
 
@@ -21,6 +22,8 @@ from inference.planar import Views
 from inference.volume import Stack
 
 PLANAR = 2  # dimensions
+BYTES_A_VALUE = 8  # int16, float32 beside it when that is not enough, the mask of padding
+PIXEL_COUNTS = ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel")
 NOT_COMBINED = "planar images of several series lie nowhere in the patient and are not combined"
 DESCRIPTIONS = (
     "Modality",
@@ -64,6 +67,41 @@ class Companions:
     others: Mapping[str, Sequence[Dataset]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A series as a model of these `dimensions` is given it: its stack, its planar images, or the
+    reason why neither.
+    """
+
+    dimensions: int
+    datasets: Sequence[Dataset]
+    image: Stack | Views | None
+    refusal: str = ""
+
+
+def read(
+    datasets: Sequence[Dataset], *, dimensions: int, companions: Companions | None = None
+) -> Given:
+    """One series, or one and its companions, for a model of these `dimensions`.
+
+    Raises DecodeError for pixel data that nothing here decodes.
+    """
+    try:
+        image, refusal = _image(datasets, dimensions, companions), ""
+    except InputRefused as refused:
+        image, refusal = None, str(refused)
+    return Given(dimensions=dimensions, datasets=datasets, image=image, refusal=refusal)
+
+
+def most_bytes(datasets: Sequence[Dataset], companions: Companions | None = None) -> int:
+    """Memory that `read` takes at most, by what the headers state."""
+    own = sum(map(_values, datasets))
+    if companions is None:
+        return BYTES_A_VALUE * own
+    others = sum(_values(one) for found in companions.others.values() for one in found)
+    return BYTES_A_VALUE * (own + others + own * len(companions.others))
+
+
 def analyse(
     datasets: Sequence[Dataset],
     model: Model,
@@ -75,20 +113,22 @@ def analyse(
 
     Raises EncodingError when a result object does not pass its checks, and what the model raises.
     """
-    if model.requirements.dimensions == PLANAR:
-        if companions is not None:
-            findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=NOT_COMBINED)
-            return _refused(datasets, findings, provenance, options)
-        return _analyse_views(datasets, model, provenance, options)
-    try:
-        stack = _read(datasets, companions)
-    except InputRefused as refusal:
-        findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
-        return _refused(datasets, findings, provenance, options)
-    findings = found_in(stack.image, model)
+    dimensions = model.requirements.dimensions
+    given = read(datasets, dimensions=dimensions, companions=companions)
+    return analyse_given(given, model, provenance, options)
+
+
+def analyse_given(given: Given, model: Model, provenance: Provenance, options: Options) -> Analysis:
+    """What `model` finds in a series that was read for a model of its dimensions; as `analyse`."""
+    if isinstance(given.image, Views):
+        return _analyse_views(given.image, model, provenance, options)
+    if given.image is None:
+        findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=given.refusal)
+        return _refused(given.datasets, findings, provenance, options)
+    findings = found_in(given.image.image, model)
     if findings.verdict is Verdict.NOT_ANALYSED:
-        return _refused(stack, findings, provenance, options)
-    return _found(stack, findings, provenance)
+        return _refused(given.image, findings, provenance, options)
+    return _found(given.image, findings, provenance)
 
 
 def found_in(image: Image | PlanarImage, model: Model) -> Findings:
@@ -122,12 +162,24 @@ def header_text(headers: Sequence[Dataset]) -> str:
     return " ".join(words for words in found if words)
 
 
-def _read(datasets: Sequence[Dataset], companions: Companions | None) -> Stack:
+def _image(
+    datasets: Sequence[Dataset], dimensions: int, companions: Companions | None
+) -> Stack | Views:
+    if dimensions == PLANAR and companions is not None:
+        raise InputRefused(NOT_COMBINED)
+    if dimensions == PLANAR:
+        return planar.read(datasets)
     stack = volume.read(datasets)
     if companions is None:
         return stack
     others = {role: _companion(role, found) for role, found in companions.others.items()}
     return fusion.fused(stack, others, role=companions.role)
+
+
+def _values(dataset: Dataset) -> int:
+    """Of its pixels, all frames and colours."""
+    found = (attributes.number(dataset, keyword) for keyword in PIXEL_COUNTS)
+    return int(prod(max(0, count) if count is not None else 1 for count in found))
 
 
 def _companion(role: str, datasets: Sequence[Dataset]) -> Stack:
@@ -152,13 +204,8 @@ def _found(stack: Stack, findings: Findings, provenance: Provenance) -> Analysis
 
 
 def _analyse_views(
-    datasets: Sequence[Dataset], model: Model, provenance: Provenance, options: Options
+    views: Views, model: Model, provenance: Provenance, options: Options
 ) -> Analysis:
-    try:
-        views = planar.read(datasets)
-    except InputRefused as refusal:
-        findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
-        return _refused(datasets, findings, provenance, options)
     try:
         views, by_view = planar.each(views, lambda image: found_in(image, model))
     except InputRefused as refusal:

@@ -1,21 +1,24 @@
 """The child of a worker: every task gets one answer, which quotes no data set.
 
-The only module of the service that imports the science while the node runs.
+With `service.runs` the only module of the service that imports the science while the node runs.
 """
 
 import gc
 import hashlib
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import cast
 
 import pydicom
 from pydicom import Dataset
 
-from inference import decoding, description, features, pipeline, rehearsal
+from inference import decoding, description, pipeline, rehearsal
 from inference.decoding import Watch
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
@@ -23,23 +26,21 @@ from inference.engine import device
 from inference.engine.device import Device
 from inference.engine.residency import Residents
 from inference.errors import InferenceError, ModelRefused
-from inference.features import Mask, View
-from inference.findings import Findings, Image, PlanarImage
 from inference.model_files import ModelFiles
 from inference.models import Artifact, FileModelModule, Model, ModelModule
-from inference.pipeline import Analysis, Companions
-from inference.requirements import Requirements
+from inference.pipeline import Analysis, Companions, Given
 from service import approvals, kinds, log
 from service.model_folder import OutOfReachError
+from service.read_ahead import Held, ReadAhead, Reading
+from service.runs import Admitted, Watched
 from service.tasks import (
     Analysed,
     Answer,
-    Computed,
-    Durations,
     Failed,
     FeatureVector,
     ModelSetup,
     Predecessor,
+    ReadNext,
     Ready,
     ResultObject,
     Setup,
@@ -50,6 +51,9 @@ from service.tasks import (
 REFERENCE = "float32 on cpu"
 DEFER_BYTES = 64 << 10
 YOUNG_OBJECTS = 50_000  # between two looks for cycles: data sets are many objects and few cycles
+
+Asked = tuple[Task, Reading[Given] | None]
+"""A task, and its study if that was begun before."""
 
 
 class UnreadableFileError(Exception):
@@ -67,8 +71,10 @@ def serve(pipe: Connection, setup: Setup, watch: Watch) -> None:
     _rehearse()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    while (task := _next(pipe)) is not None:
-        answer = analyst.answer(task)
+    asked: SimpleQueue[Asked | None] = SimpleQueue()
+    Thread(target=_listen, args=(pipe, asked, analyst.ahead), name="tasks", daemon=True).start()
+    while (next_one := asked.get()) is not None:
+        answer = analyst.answer(*next_one)
         pipe.send(answer)
         if isinstance(answer, Failed) and answer.exhausted:
             return
@@ -81,6 +87,7 @@ class Analyst:
         self._setup = setup
         self._models = {model.name: model for model in setup.models}
         self._looks: dict[str, tuple[object, ...] | None] = {}
+        self.ahead = ReadAhead(self._read_ahead)
 
     def preload(self) -> dict[str, str]:
         """Load every model; name -> reason of each that cannot be."""
@@ -92,10 +99,10 @@ class Analyst:
                 failed[name] = f"the model cannot be loaded: {described(error)}"
         return failed
 
-    def answer(self, task: Task) -> Answer:
-        """Analyse; whatever happens is an answer."""
+    def answer(self, task: Task, reading: Reading[Given] | None = None) -> Answer:
+        """Analyse; whatever happens is an answer. `reading`: of the study, begun before."""
         try:
-            return self._analyse(task)
+            return self._analyse(task, reading)
         except UnreadableFileError as error:
             return Unreadable(reason=str(error))
         except MemoryError:
@@ -108,17 +115,17 @@ class Analyst:
         except Exception as error:  # noqa: BLE001  (rim: the worker records it and tries again)
             return Failed(reason=described(error))
 
-    def _analyse(self, task: Task) -> Analysed:
+    def _analyse(self, task: Task, reading: Reading[Given] | None) -> Analysed:
         loaded, began = self._model(task.model), time.monotonic()
         with ThreadPoolExecutor(max_workers=1) as beside:
-            admitted = _Admitted(task.model, loaded, self._residents)
-            model = _Watched(admitted, beside)
-            analysis = pipeline.analyse(
-                [read(path) for path in task.paths],
+            admitted = Admitted(task.model, loaded, self._residents, self.ahead)
+            model = Watched(admitted, beside)
+            held = None if reading is None else reading.result()
+            analysis = pipeline.analyse_given(
+                _given(task, loaded.requirements.dimensions, held),
                 model,
                 self._provenance(task, computed_in(loaded, self._residents.device)),
                 pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
-                _companions(task),
             )
             objects = tuple(_object(kind, dataset) for kind, dataset in analysis.objects)
             encoded = time.monotonic()
@@ -128,9 +135,25 @@ class Analyst:
             reason=analysis.reason,
             objects=objects,
             vectors=vectors,
-            durations=model.durations(began=began, encoded=encoded),
+            durations=replace(
+                model.durations(began=began, encoded=encoded),
+                read_ahead=None if held is None else held.seconds,
+            ),
             computed=admitted.computed,
         )
+
+    def _read_ahead(self, task: Task, room: int) -> Held[Given] | None:
+        """The study of a task whose model is loaded, if it takes no more than `room` bytes."""
+        began, model = time.monotonic(), self._residents.loaded(task.model)
+        if model is None:
+            return None
+        datasets, companions = _files(task)
+        size = pipeline.most_bytes(datasets, companions)
+        if size > room:
+            return None
+        dimensions = model.requirements.dimensions
+        given = pipeline.read(datasets, dimensions=dimensions, companions=companions)
+        return Held(value=given, size=size, seconds=time.monotonic() - began)
 
     def _model(self, name: str) -> Model:
         """The model, loaded; one whose files look otherwise than when it was is checked again."""
@@ -200,91 +223,6 @@ def configured(configuration: str, arithmetic: str | None) -> str:
     return hashlib.sha256(f"{configuration} {arithmetic}".encode()).hexdigest()
 
 
-class _Admitted:
-    """A loaded model on its device: a run that will not fit is refused, what one took is kept."""
-
-    def __init__(self, name: str, model: Model, residents: Residents[Model]) -> None:
-        self._name = name
-        self._model = model
-        self._residents = residents
-        self.computed = Computed()
-
-    @property
-    def requirements(self) -> Requirements:
-        """The model's."""
-        return self._model.requirements
-
-    def predict(self, image: Image | PlanarImage) -> Findings:
-        """What the model says; raises ModelRefused for an image that memory will not hold."""
-        values = image.pixels if isinstance(image, PlanarImage) else image.volume.array
-        place = self._residents.device
-        self._residents.admit(self._name, values.size)
-        place.begin()
-        findings = self._model.predict(image)
-        peak = place.peak_bytes()
-        self._residents.ran(self._name, values.size, peak)
-        self.computed = Computed(
-            device=place.name,
-            arithmetic=getattr(self._model, "arithmetic", None),
-            peak_bytes=peak,
-        )
-        return findings
-
-
-class _Watched:
-    """A model whose time is taken; beside it and after it goes what the feature vectors need."""
-
-    def __init__(self, model: Model, beside: Executor) -> None:
-        self._model = model
-        self._beside = beside
-        self._asked: tuple[float, float] | None = None  # from, until
-        self._view: Future[View] | None = None
-        self._outlines: Future[tuple[Mask, ...]] | None = None
-
-    @property
-    def requirements(self) -> Requirements:
-        """The model's."""
-        return self._model.requirements
-
-    def predict(self, image: Image | PlanarImage) -> Findings:
-        """What the model says; of planar images it is asked once for each."""
-        began = time.monotonic()
-        if isinstance(image, PlanarImage):
-            findings = self._model.predict(image)
-            self._asked = (self._asked[0] if self._asked else began, time.monotonic())
-            return findings
-        self._view = self._beside.submit(features.look, image)
-        findings = self._model.predict(image)
-        self._asked = (began, time.monotonic())
-        self._outlines = self._beside.submit(features.outlines, findings, image.volume)
-        return findings
-
-    def describe(self, analysis: Analysis) -> tuple[features.FeatureVector, ...]:
-        """The feature vectors: of a stack, and of planar images if the model was asked of any."""
-        if analysis.views is not None and self._asked is not None:
-            return pipeline.describe_views(analysis.views)
-        if analysis.stack is None:
-            return ()
-        if self._view is None or self._outlines is None:  # (not what the model requires)
-            view = features.look(analysis.stack.image)
-            return pipeline.describe(analysis.stack, analysis.findings, view, ())
-        return pipeline.describe(
-            analysis.stack, analysis.findings, self._view.result(), self._outlines.result()
-        )
-
-    def durations(self, *, began: float, encoded: float) -> Durations:
-        """Of an analysis that began and had its objects then, and its feature vectors now."""
-        if self._asked is None:
-            return Durations(read=encoded - began)
-        asked, answered = self._asked
-        return Durations(
-            read=asked - began,
-            model=answered - asked,
-            encode=encoded - answered,
-            describe=time.monotonic() - encoded,
-        )
-
-
 def read(path: Path) -> Dataset:
     """A file as a data set, large values read when wanted; UnreadableFileError if it is none."""
     try:
@@ -302,11 +240,21 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__} at {log.place(error)}"
 
 
-def _companions(task: Task) -> Companions | None:
+def _given(task: Task, dimensions: int, held: Held[Given] | None) -> Given:
+    """The study of a task as it was read ahead for such a model, or read now."""
+    if held is not None and held.value.dimensions == dimensions:
+        return held.value
+    datasets, companions = _files(task)
+    return pipeline.read(datasets, dimensions=dimensions, companions=companions)
+
+
+def _files(task: Task) -> tuple[list[Dataset], Companions | None]:
+    """Parsed; their pixel data stay in them."""
+    datasets = [read(path) for path in task.paths]
     if not task.others:
-        return None
+        return datasets, None
     others = {role: [read(path) for path in paths] for role, paths in task.others.items()}
-    return Companions(role=task.role, others=others)
+    return datasets, Companions(role=task.role, others=others)
 
 
 def _load(setup: ModelSetup, node: Setup) -> Model:
@@ -339,15 +287,22 @@ def _rehearse() -> None:
         log.failure("failure", error, detail="the rehearsal of an analysis raised")
 
 
-def _next(pipe: Connection) -> Task | None:
+def _listen(pipe: Connection, asked: "SimpleQueue[Asked | None]", ahead: ReadAhead[Given]) -> None:
+    """Until the worker closes its end: None then comes last."""
     try:
-        task: Task = pipe.recv()
-    except EOFError:
-        return None
-    return task
+        while True:
+            match pipe.recv():
+                case ReadNext(task=task):
+                    ahead.want(task)
+                case task:
+                    asked.put((task, ahead.take(task)))
+    except (EOFError, OSError):
+        return
+    finally:
+        asked.put(None)
 
 
-def _vectors(analysis: Analysis, model: _Watched) -> tuple[FeatureVector, ...]:
+def _vectors(analysis: Analysis, model: Watched) -> tuple[FeatureVector, ...]:
     """The feature vectors; an image that cannot be described is delivered all the same."""
     try:
         vectors = model.describe(analysis)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from multiprocessing.connection import Connection, wait
@@ -21,7 +22,7 @@ from service import answers, log, model_folder, processes, sandbox
 from service.decoding_notes import DecodingNotes
 from service.exits import FAILURE
 from service.scratch import Scratch
-from service.tasks import Answer, Ready, Setup, Task
+from service.tasks import Answer, ReadNext, Ready, Setup, Task
 
 START_SECONDS = 300.0  # to import the science and load the models
 
@@ -50,6 +51,7 @@ class Child:
             self._process.start()
         theirs.close()
         self._timer = self._alarm(START_SECONDS)
+        self._sending = ThreadPoolExecutor(max_workers=1, thread_name_prefix="to-child")
 
     @property
     def process_id(self) -> int:
@@ -65,9 +67,13 @@ class Child:
         """Hand over a task; a child that has not answered within the deadline is killed."""
         self._timer = self._alarm(deadline_seconds)
         try:
-            self._pipe.send(task)
+            self._sending.submit(self._pipe.send, task).result()
         except OSError as error:
             raise self._ended() from error
+
+    def read_next(self, task: Task | None) -> None:
+        """Say what comes next, if anything; waits for nobody: a child may be deep in its work."""
+        self._sending.submit(self._pipe.send, ReadNext(task=task))
 
     def answer(self, *, seconds: float) -> Answer | Ready | None:
         """What the child says within `seconds`, None when it says nothing yet.
@@ -97,6 +103,7 @@ class Child:
         self._timer.cancel()
         self._process.kill()
         self._process.join()
+        self._sending.shutdown()  # what is being sent fails, as nobody reads it
         self._pipe.close()
         self._scratch.remove()
 

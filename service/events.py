@@ -53,7 +53,8 @@ FIELDS: Mapping[str, str] = {
     "peak_bytes": "of an attempt: the most memory in use on its device, loaded models included",
     "peer_address": "IP address of the peer",
     "process_id": "of the process that the event is about",
-    "read_seconds": "of an attempt: files to a volume",
+    "read_ahead_seconds": "of an attempt: reading that was done while the job before it ran",
+    "read_seconds": "of an attempt: files to a volume, or what was left of that",
     "reason": "why, in words, without identifiers",
     "refused": "instances answered with a failure status",
     "retry_at": "when it is tried again",
@@ -93,8 +94,8 @@ EVENTS: Mapping[str, Event] = {
         fields=(
             "job_id", "model", "model_version", *_SERIES[:2], "instances", "attempts",
             "generation", "outcome", "verdict", "reason", "objects", "bytes", "retry_at",
-            "wait_seconds", "read_seconds", "model_seconds", "encode_seconds", "describe_seconds",
-            "device", "arithmetic", "peak_bytes", "seconds",
+            "wait_seconds", "read_seconds", "read_ahead_seconds", "model_seconds", "encode_seconds",
+            "describe_seconds", "device", "arithmetic", "peak_bytes", "seconds",
         ),
     ),
     "delivery": Event(

@@ -193,6 +193,7 @@ def infer(configuration: Configuration, life: Life) -> None:
             takers=takers(configuration),
             lease=timedelta(seconds=configuration.inference.lease_seconds),
             policy=job_policy(configuration),
+            read_ahead=configuration.inference.read_ahead,
         ),
         stop=life.stop,
     )

@@ -115,6 +115,11 @@ class Inference(Section):
     )
     maximum_retry_seconds: Seconds = Field(900, description="the longest wait between two attempts")
     lease_seconds: Seconds = Field(60, description="a worker silent for this long has lost its job")
+    read_ahead: Switch = Field(
+        default=True,
+        description="the next study is read while one is computed, where memory allows; "
+        "not with maximum_attempts = 1",
+    )
     memory_gib: Annotated[
         float | None, Field(strict=True, ge=1, allow_inf_nan=False), Allowed("a number, 1 or more")
     ] = Field(None, description="an analysis that wants more memory fails; without it, no limit")

@@ -117,6 +117,7 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason or outcome.why,
         "why": outcome.why,
         "attempts": outcome.attempts,
+        "read_ahead_until": outcome.reserved_until and outcome.reserved_until.isoformat(),
         "generation": outcome.generation,
         "device": outcome.effort.device,
         "arithmetic": outcome.effort.arithmetic,
@@ -252,8 +253,14 @@ def _waits(outcome: Outcome, *, now: datetime) -> str:
     if outcome.state == "waiting" and outcome.due_at is not None:
         if outcome.due_at > now:
             return f"attempt {outcome.attempts + 1} {ago(outcome.due_at, now=now)}"
+        if _is_read_ahead(outcome, now=now):
+            return f"comes next, reading ahead, waits since {ago(outcome.due_at, now=now)}"
         return f"waits for a worker since {ago(outcome.due_at, now=now)}"
     return ""
+
+
+def _is_read_ahead(outcome: Outcome, *, now: datetime) -> bool:
+    return outcome.reserved_until is not None and outcome.reserved_until > now
 
 
 def _delivery_words(outcome: Outcome, *, now: datetime) -> str:

@@ -80,6 +80,16 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadNext:
+    """Beside what is computed, the study of this task may be read: it probably comes next.
+
+    None: what was read so is not wanted any more.
+    """
+
+    task: Task | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """The child can be asked. `unavailable`: model name -> why it cannot be loaded."""
 
@@ -111,12 +121,14 @@ class FeatureVector:
 class Durations:
     """Seconds of the steps of one analysis, one after the other.
 
-    `read`: files to a volume; `model`: the model itself; `encode`: findings to checked result
-    objects as bytes; `describe`: what the feature vectors took beyond the model's own time. None
-    when the analysis did not get there.
+    `read`: files to a volume, or the rest of it; `read_ahead`: what of it was done while another
+    task ran; `model`: the model itself; `encode`: findings to checked result objects as bytes;
+    `describe`: what the feature vectors took beyond the model's own time. None when the analysis
+    did not get there, or nothing was read ahead.
     """
 
     read: float | None = None
+    read_ahead: float | None = None
     model: float | None = None
     encode: float | None = None
     describe: float | None = None

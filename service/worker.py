@@ -4,53 +4,38 @@ This process never runs the science: it asks a child (service/child.py), keeps t
 meanwhile, ends the child at the model's deadline, and records what comes back in one transaction.
 """
 
-import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from service import log, processes
+from service import log
+from service.assignment import REPORT, Assignment, assigned
 from service.child import Child, ChildEnded
-from service.result_check import wrong
-from service.retry import Failure, Policy, next_attempt
+from service.endings import LOST, Ending, Endings
+from service.next_job import NextJob
+from service.retry import Policy
 from service.stopping import Stop
-from service.tasks import (
-    Analysed,
-    Answer,
-    Computed,
-    Durations,
-    Failed,
-    Predecessor,
-    Ready,
-    Setup,
-    Task,
-    Unreadable,
-)
-from storage.arrivals import combined, fingerprint
+from service.tasks import Analysed, Answer, Failed, Ready, Setup, Task, Unreadable
+from service.warm_child import WarmChild
 from storage.catalog import Catalog
-from storage.errors import CatalogueUnavailable, OutOfSpace
+from storage.errors import CatalogueUnavailable
 from storage.instances import InstanceStore
 from storage.queue import Queue
-from storage.records import Effort, Instance, Job, Result, Vector, Verdict
-
-Instances = tuple[Instance, ...]
-Others = Mapping[str, Instances]
-"""The instances of a job's further series, by their role."""
+from storage.records import Job
 
 CLAIM_SECONDS = 0.1  # between two looks for work
 ANSWER_SECONDS = 0.2  # between two looks at stop and lease
 LATE = timedelta(seconds=5)  # a job whose series grows waits for what the series becomes
 LATEST = timedelta(hours=1)  # and not for ever: instances may also have been given up
-REPORT = "measurement_report"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """How jobs are worked on.
 
-    `deadlines`: model name -> seconds; `takers`: result kind -> destinations that take it.
+    `deadlines`: model name -> seconds; `takers`: result kind -> destinations that take it;
+    `read_ahead`: the next study may be read while one is computed.
     """
 
     worker: str
@@ -59,23 +44,7 @@ class Terms:
     lease: timedelta
     policy: Policy
     stop_seconds: float = 20.0  # for the job in hand, before it is released
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How an attempt ended: the canonical line of the log says it."""
-
-    outcome: str  # done, retry, failed, quarantined, superseded, lost, released
-    reason: str | None = None
-    verdict: str | None = None
-    retry_at: datetime | None = None
-    objects: int = 0
-    size: int = 0  # bytes of the result objects
-    durations: Durations = field(default_factory=Durations)  # of the steps of an analysis
-    computed: Computed = field(default_factory=Computed)
-
-
-LOST = Ending(outcome="lost", reason="superseded, or taken by another worker")
+    read_ahead: bool = True
 
 
 class Worker:
@@ -94,16 +63,26 @@ class Worker:
         self._queue = queue
         self._catalog = catalog
         self._store = store
-        self._setup = setup
         self._models = {model.name: model for model in setup.models}
         self._terms = terms
         self._stop = stop
-        self._child: Child | None = None
+        self._child = WarmChild(setup, stop)
+        self._endings = Endings(
+            queue=queue, catalog=catalog, store=store, takers=terms.takers, policy=terms.policy
+        )
+        self._next = NextJob(
+            queue=queue,
+            worker=terms.worker,
+            models=tuple(terms.deadlines),
+            lease=terms.lease,
+            policy=terms.policy,
+            task=self._task_ahead,
+        )
 
     def run(self, ready: Callable[[], None]) -> None:
         """Until told to stop; calls `ready` once the models are loaded."""
         try:
-            self._warm_child()
+            self._child.warm()
             ready()
             while not self._stop.asked:
                 if not self.step():
@@ -113,18 +92,17 @@ class Worker:
 
     def close(self) -> None:
         """End the child."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
+        self._child.close()
+        self._next.give_up(None)
 
     @property
     def child_process_id(self) -> int | None:
         """Of the child, None while there is none."""
-        return None if self._child is None else self._child.process_id
+        return self._child.process_id
 
     def step(self) -> bool:
         """Work one job if one is due; whether there was one. Claims only with a warm child."""
-        child = self._warm_child()
+        child = self._child.warm()
         now = datetime.now(UTC)
         if child is None:
             return False
@@ -133,25 +111,19 @@ class Worker:
             models=tuple(self._terms.deadlines),
             now=now,
             lease_until=now + self._terms.lease,
+            reserved=self._next.job,
         )
         if job is None:
+            self._next.give_up(child)
             return False
+        self._next.claimed(job)
         self._attempt(child, job, now)
         return True
 
     def _attempt(self, child: Child, job: Job, now: datetime) -> None:
         began = time.monotonic()
-        instances = self._catalog.instances(job.request.series_id)
-        others = {
-            role: self._catalog.instances(series_id)
-            for role, series_id in job.request.inputs.items()
-            if series_id != job.request.series_id
-        }
-        ending = (
-            self._outdated(job)
-            or self._unanalysable(job, instances, others)
-            or self._analyse(child, job, instances, others)
-        )
+        work = assigned(job, self._catalog)
+        ending = self._outdated(job) or self._unanalysable(work) or self._analyse(child, work)
         log.event(
             "job",
             job_id=job.job_id,
@@ -159,7 +131,7 @@ class Worker:
             model_version=job.request.model_version,
             study_instance_uid=job.study_instance_uid,
             series_instance_uid=job.series_instance_uid,
-            instances=len(instances) + sum(map(len, others.values())),
+            instances=work.count,
             attempts=job.attempts,
             generation=job.generation,
             outcome=ending.outcome,
@@ -170,6 +142,7 @@ class Worker:
             retry_at=ending.retry_at,
             wait_seconds=max(0.0, (now - job.due_at).total_seconds()),
             read_seconds=ending.durations.read,
+            read_ahead_seconds=ending.durations.read_ahead,
             model_seconds=ending.durations.model,
             encode_seconds=ending.durations.encode,
             describe_seconds=ending.durations.describe,
@@ -181,89 +154,84 @@ class Worker:
 
     def _outdated(self, job: Job) -> Ending | None:
         """The end of a job that was made for the model as it was before."""
+        if self._is_current(job):
+            return None
+        model = self._models[job.request.model]
+        return self._endings.renewed(job, version=model.version, configuration=model.configuration)
+
+    def _is_current(self, job: Job) -> bool:
         model = self._models[job.request.model]
         made_for = (job.request.model_version, job.request.configuration)
-        if made_for == (model.version, model.configuration):
-            return None
-        kept = self._queue.renew(
-            job,
-            model_version=model.version,
-            configuration=model.configuration,
-            now=datetime.now(UTC),
-        )
-        reason = "the model was changed since; a job for it as it is now takes its place"
-        return Ending(outcome="superseded" if kept else "lost", reason=reason)
+        return made_for == (model.version, model.configuration)
 
-    def _unanalysable(self, job: Job, instances: Instances, others: Others) -> Ending | None:
+    def _unanalysable(self, work: Assignment) -> Ending | None:
         """The end of a job whose instances are not those it was made for."""
-        if not instances or not all(others.values()):
-            return self._fail(job, "its instances are no longer in the store")
-        if _fingerprint(job, instances, others) == job.request.fingerprint:
+        if not work.is_there:
+            return self._endings.failed(work.job, "its instances are no longer in the store")
+        if work.is_as_made:
             return None
         now = datetime.now(UTC)
-        if now - job.created_at > LATEST:
-            return self._fail(job, "its instances are no longer those it was made for")
-        at = now + LATE
+        if now - work.job.created_at > LATEST:
+            reason = "its instances are no longer those it was made for"
+            return self._endings.failed(work.job, reason)
         reason = "instances came since; waits until the series is complete again"
-        kept = self._queue.retry(job, at=at, error=reason)
-        return Ending(outcome="retry" if kept else "lost", reason=reason, retry_at=at)
+        return self._endings.later(work.job, reason, at=now + LATE)
 
-    def _analyse(self, child: Child, job: Job, instances: Instances, others: Others) -> Ending:
-        deadline = self._terms.deadlines[job.request.model]
+    def _analyse(self, child: Child, work: Assignment) -> Ending:
+        job = work.job
         try:
-            child.ask(self._task(job, instances, others), deadline_seconds=deadline)
+            deadline = self._terms.deadlines[job.request.model]
+            child.ask(self._task(work), deadline_seconds=deadline)
             answer = self._answer(child, job)
         except ChildEnded as end:
             self._bury_child(str(end))
-            return self._again(job, str(end))
+            return self._endings.again(job, str(end))
         match answer:
             case Analysed():
-                return self._refused(job, answer, instances) or self._keep(job, answer)
+                return self._endings.analysed(job, answer, work.instances[0])
             case Unreadable():
                 return self._quarantine(job, answer.reason)
             case Failed(final=True):
-                return self._fail(job, answer.reason)
+                return self._endings.failed(job, answer.reason)
             case Failed():
                 if answer.exhausted:
                     self._bury_child(answer.reason)
-                return self._again(job, answer.reason)
+                return self._endings.again(job, answer.reason)
             case Ending():
                 self._bury_child(answer.outcome)
                 return answer
 
-    def _task(self, job: Job, instances: Instances, others: Others) -> Task:
-        inputs = job.request.inputs
-        return Task(
-            model=job.request.model,
-            paths=self._paths(instances),
-            role=next((r for r, i in inputs.items() if i == job.request.series_id), ""),
-            others={role: self._paths(found) for role, found in others.items()},
-            fingerprint=job.request.fingerprint,
-            generation=job.generation,
-            predecessor=self._predecessor(job),
-        )
+    def _task(self, work: Assignment) -> Task:
+        earlier = work.job.supersedes
+        results = () if earlier is None else self._queue.results(earlier)
+        report = next((result for result in results if result.kind == REPORT), None)
+        return work.task(self._store, report)
 
-    def _paths(self, instances: Instances) -> tuple[Path, ...]:
-        return tuple(self._store.path(instance.key) for instance in instances)
-
-    def _predecessor(self, job: Job) -> Predecessor | None:
-        if job.supersedes is None:
-            return None
-        reports = [r for r in self._queue.results(job.supersedes) if r.kind == REPORT]
-        return next((_predecessor(report) for report in reports), None)
+    def _task_ahead(self, job: Job) -> Task | None:
+        """What a job would be asked as; None of one that would not be analysed now."""
+        work = assigned(job, self._catalog)
+        return self._task(work) if self._is_current(job) and work.is_as_made else None
 
     def _answer(self, child: Child, job: Job) -> Answer | Ending:
         """The child's answer, or how the job ended without one."""
         beat = time.monotonic()
         patience = _Patience(self._stop, self._terms.stop_seconds)
+        self._look_ahead(child, job)
         while (answer := child.answer(seconds=ANSWER_SECONDS)) is None or isinstance(answer, Ready):
             if patience.ended():
-                return self._release(job)
+                return self._endings.released(job)
             if time.monotonic() - beat >= self._terms.lease.total_seconds() / 4:
                 beat = time.monotonic()
                 if not self._heartbeat(job):
                     return LOST
+            self._look_ahead(child, job)
         return answer
+
+    def _look_ahead(self, child: Child, job: Job) -> None:
+        if self._stop.asked:
+            self._next.give_up(child)
+        elif self._terms.read_ahead:
+            self._next.look(child, beside=job)
 
     def _heartbeat(self, job: Job) -> bool:
         try:
@@ -272,155 +240,13 @@ class Worker:
             log.failure("failure", error, detail="no heartbeat", job_id=job.job_id)
             return True
 
-    def _refused(self, job: Job, analysed: Analysed, instances: Instances) -> Ending | None:
-        """The end of a job whose objects are not results of its study."""
-        problems = (wrong(made, source=instances[0]) for made in analysed.objects)
-        reason = next((problem for problem in problems if problem is not None), None)
-        return None if reason is None else self._fail(job, reason)
-
-    def _keep(self, job: Job, analysed: Analysed) -> Ending:
-        """Results to the store, then everything about them in one transaction."""
-        try:
-            results = self._write(analysed)
-            done = self._queue.complete(
-                job,
-                verdict=Verdict(analysed.verdict),
-                reason=analysed.reason,
-                results=results,
-                destinations=self._terms.takers,
-                vectors=[
-                    Vector(
-                        kind=vector.kind,
-                        version=vector.version,
-                        dimensions=vector.dimensions,
-                        data=vector.data,
-                    )
-                    for vector in analysed.vectors
-                ],
-                now=datetime.now(UTC),
-                effort=Effort(
-                    device=analysed.computed.device,
-                    arithmetic=analysed.computed.arithmetic,
-                    peak_bytes=analysed.computed.peak_bytes,
-                    seconds=analysed.durations.model,
-                ),
-            )
-        except OutOfSpace as error:
-            return self._again(job, str(error))
-        return Ending(
-            outcome="done" if done else "lost",
-            verdict=analysed.verdict,
-            reason=analysed.reason,
-            objects=len(results),
-            size=sum(result.size for result in results),
-            durations=analysed.durations,
-            computed=analysed.computed,
-        )
-
-    def _write(self, analysed: Analysed) -> list[Result]:
-        results = []
-        for produced in analysed.objects:
-            key, digest, size = self._store.write_result(produced.data)
-            results.append(
-                Result(
-                    kind=produced.kind,
-                    sop_class_uid=produced.sop_class_uid,
-                    sop_instance_uid=produced.sop_instance_uid,
-                    series_instance_uid=produced.series_instance_uid,
-                    digest=digest,
-                    key=key,
-                    size=size,
-                )
-            )
-        return results
-
-    def _again(self, job: Job, error: str) -> Ending:
-        """Another attempt later, or none: the policy decides."""
-        now = datetime.now(UTC)
-        at = next_attempt(
-            job.attempts,
-            failure=Failure.TRANSIENT,
-            now=now,
-            since=job.created_at,
-            policy=self._terms.policy,
-            jitter=random.random(),  # noqa: S311  (spreads load, guards nothing)
-        )
-        if at is None:
-            return self._fail(job, given_up(error, job.attempts))
-        kept = self._queue.retry(job, at=at, error=error)
-        return Ending(outcome="retry" if kept else "lost", reason=error, retry_at=at)
-
-    def _fail(self, job: Job, error: str) -> Ending:
-        kept = self._queue.fail(job, error=error, now=datetime.now(UTC))
-        return Ending(outcome="failed" if kept else "lost", reason=error)
-
     def _quarantine(self, job: Job, reason: str) -> Ending:
-        if not self._heartbeat(job):
-            return LOST
-        now = datetime.now(UTC)
-        self._catalog.quarantine_series(job.request.series_id, reason, now)
-        log.event(
-            "series.quarantined",
-            study_instance_uid=job.study_instance_uid,
-            series_instance_uid=job.series_instance_uid,
-            reason=reason,
-        )
-        return replace(self._fail(job, reason), outcome="quarantined")
-
-    def _release(self, job: Job) -> Ending:
-        kept = self._queue.release(job)
-        return Ending(outcome="released" if kept else "lost", reason="the node stops")
-
-    def _warm_child(self) -> Child | None:
-        """The child, its models loaded; None when told to stop meanwhile.
-
-        When it ends while it loads the models it is started once more without: then the job
-        that wants the broken one pays for it, and not the node. Raises ChildEnded when it
-        ends again.
-        """
-        if self._child is not None and self._child.exit_code is not None:
-            self._bury_child("ended while it had nothing to do")
-        if self._child is None:
-            try:
-                self._start_child()
-            except ChildEnded as end:
-                self._bury_child(str(end))
-                if not self._setup.preload:
-                    raise
-                self._setup = replace(self._setup, preload=False)
-                self._start_child()
-        return self._child
-
-    def _start_child(self) -> None:
-        began = time.monotonic()
-        self._child = child = Child(self._setup)
-        while (answer := child.answer(seconds=ANSWER_SECONDS)) is None:
-            if self._stop.asked:
-                self.close()
-                return
-        if isinstance(answer, Ready):
-            for model, reason in answer.unavailable.items():
-                log.event("model.unavailable", model=model, reason=reason)
-        log.event(
-            "child.started",
-            process_id=child.process_id,
-            count=len(self._setup.models),
-            seconds=time.monotonic() - began,
-        )
+        return self._endings.quarantined(job, reason) if self._heartbeat(job) else LOST
 
     def _bury_child(self, reason: str) -> None:
-        if self._child is None:
-            return
-        child, self._child = self._child, None
-        exit_code = child.exit_code
-        child.kill()
-        log.event(
-            "child.ended",
-            process_id=child.process_id,
-            exit_code=exit_code,
-            signal=processes.signal_name(exit_code),
-            reason=reason,
-        )
+        """What it was reading goes with it; another worker may have that job at once."""
+        self._child.bury(reason)
+        self._next.give_up(None)
 
 
 class _Patience:
@@ -437,30 +263,3 @@ class _Patience:
         if self._until is None:
             self._until = time.monotonic() + self._seconds
         return self._stop.hurried or time.monotonic() >= self._until
-
-
-def given_up(error: str, attempts: int) -> str:
-    """The reason of a job that is tried no more."""
-    return error if attempts == 1 else f"{error}; given up after {attempts} attempts"
-
-
-def _fingerprint(job: Job, instances: Instances, others: Others) -> str:
-    """Of what the store has for a job, as the fingerprint of its request was made."""
-    if not others:
-        return _of_series(instances)
-    found = {role: _of_series(others.get(role, instances)) for role in job.request.inputs}
-    return combined(found)
-
-
-def _of_series(instances: Instances) -> str:
-    first = instances[0]
-    members = ((instance.sop_instance_uid, instance.digest) for instance in instances)
-    return fingerprint(first.study_instance_uid, first.series_instance_uid, members)
-
-
-def _predecessor(report: Result) -> Predecessor:
-    return Predecessor(
-        sop_class_uid=report.sop_class_uid,
-        sop_instance_uid=report.sop_instance_uid,
-        series_instance_uid=report.series_instance_uid,
-    )

@@ -9,6 +9,7 @@ class FakeDevice:
     """As inference.engine.device.Device."""
 
     name = "fake"
+    is_host = False
     windows = 4
 
     def __init__(self, *, memory_bytes: int, bfloat16: bool = False) -> None:

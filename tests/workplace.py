@@ -57,12 +57,18 @@ class Workplace:
         self.store.path(instance.key).write_bytes(b"not DICOM" * 100)
         self.catalog.register([instance])
 
-    def close(self, *models: str, destinations: tuple[str, ...] = ()) -> list[SeriesArrival]:
+    def close(
+        self,
+        *models: str,
+        destinations: tuple[str, ...] = (),
+        priority: Priority = Priority.ROUTINE,
+    ) -> list[SeriesArrival]:
         """Complete every series with a job for each of these models."""
         now = datetime.now(UTC)
         arrivals = self.catalog.ripe_series(now + timedelta(days=1))
         for arrival in arrivals:
-            jobs = [_request(arrival, model, destinations) for model in models]
+            wanted = (_request(arrival, model, destinations) for model in models)
+            jobs = [replace(request, priority=priority) for request in wanted]
             assert self.catalog.close_series(arrival, jobs, [], now)
         return list(arrivals)
 
@@ -90,6 +96,7 @@ class Workplace:
         lease_seconds: float = 60,
         stop_seconds: float = 1,
         memory_bytes: int | None = None,
+        read_ahead: bool = True,
         package: str = HOSTILE,
         log_file: Path | None = None,
         version: str = "1.0.0",
@@ -123,6 +130,7 @@ class Workplace:
                 lease=timedelta(seconds=lease_seconds),
                 policy=Policy(first=timedelta(0), maximum=timedelta(0), attempts=attempts),
                 stop_seconds=stop_seconds,
+                read_ahead=read_ahead,
             ),
             stop=self.stop,
         )

@@ -1,6 +1,7 @@
 """Where networks run: the first GPU, or the CPU; what it can do and how much memory it has."""
 
 import gc
+import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ AUTOMATIC = "auto"
 CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # flags of /proc/cpuinfo
 EXHAUSTED = ("not enough memory", "out of memory", "can't allocate memory")
 STATUS = Path("/proc/self/status")
+MEMORY = Path("/proc/meminfo")
 RESET, PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): resets VmHWM
 GPU_WINDOWS = 4
 CPU_WINDOWS = 1  # more at once only wants more memory
@@ -29,6 +31,11 @@ class Device(Protocol):
     @property
     def torch(self) -> torch.device:
         """Where tensors go."""
+        ...
+
+    @property
+    def is_host(self) -> bool:
+        """Whether its memory is the machine's."""
         ...
 
     @property
@@ -67,12 +74,13 @@ class Cpu:
     """The processor and the machine's memory."""
 
     name = "cpu"
+    is_host = True
     windows = CPU_WINDOWS
 
     def __init__(self) -> None:
         self.torch = torch.device("cpu")
         self.bfloat16 = any(flag in _processor_flags() for flag in CPU_BFLOAT16)
-        self.memory_bytes = _proc_bytes(Path("/proc/meminfo"), "MemTotal")
+        self.memory_bytes = _proc_bytes(MEMORY, "MemTotal")
 
     def begin(self) -> None:
         """Reset the system's count of the process (Linux); where it may not be, it goes on."""
@@ -95,6 +103,7 @@ class Cpu:
 class Gpu:
     """A CUDA device."""
 
+    is_host = False
     windows = GPU_WINDOWS
 
     def __init__(self, index: int = 0) -> None:
@@ -129,6 +138,15 @@ def choose(name: str = AUTOMATIC) -> Device:
     if not torch.cuda.is_available() or index >= torch.cuda.device_count():
         raise ModelRefused(f"the device {name} is not there")
     return Gpu(index)
+
+
+def free_host_bytes() -> int:
+    """What this process may still take of the machine's memory; 0 where the system does not say."""
+    free = _proc_bytes(MEMORY, "MemAvailable")
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return free
+    return max(0, min(free, limit - _proc_bytes(STATUS, "VmData")))
 
 
 def is_exhausted(error: BaseException) -> bool:

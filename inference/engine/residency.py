@@ -88,6 +88,11 @@ class Residents(Generic[M]):
         self._resident[name] = Resident(model=model, size=size)
         return model
 
+    def loaded(self, name: str) -> M | None:
+        """The model if it is loaded; asking so is no use of it."""
+        found = self._resident.get(name)
+        return None if found is None else found.model
+
     def forget(self, name: str) -> None:
         """Unload a model, if it is loaded."""
         if name in self._resident:
@@ -106,6 +111,13 @@ class Residents(Generic[M]):
             )
         others = {other: size for other, size in self._sizes().items() if other != name}
         self._leave(evicted(others, own + expected, self.budget))
+
+    def spare(self, name: str, voxels: int) -> int:
+        """Bytes of the budget that stay free while a loaded model runs; 0 when nothing is known."""
+        expected = self.needs.expected(name, voxels)
+        if expected is None:
+            return 0
+        return max(0, self.budget - sum(self._sizes().values()) - expected)
 
     def ran(self, name: str, voxels: int, peak: int) -> None:
         """A run ended; `peak`: the most that was in use on the device while it ran."""

@@ -6,14 +6,14 @@ Not covered: how the overview is read (contracts/test_storage_catalog), the JSON
 
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from service import config, status
-from storage.overview import Overview, SeriesOverview, StudyOverview
+from storage.overview import Outcome, Overview, SeriesOverview, StudyOverview
 from storage.records import SeriesState
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -47,6 +47,19 @@ def shown(numbers: Sequence[str | None], *, studies: int = 1) -> str:
     status.show(overview, console, configuration, now=NOW, identifiers=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize(("until", "said"), [(1, True), (-1, False), (None, False)])
+def test_it_says_which_job_is_read_ahead(until: int | None, *, said: bool) -> None:
+    waiting = Outcome(
+        job_id=1, routes=("chest",), model="lungs", version="1.0.0", state="waiting", verdict=None,
+        reason=None, why=None, generation=1, attempts=0, due_at=NOW, started_at=None,
+        finished_at=None, results=(), deliveries=(),
+        reserved_until=None if until is None else NOW + timedelta(seconds=until),
+    )  # fmt: skip
+    words = status._outcome_words(waiting, now=NOW)
+    assert ("comes next, reading ahead" in words) is said
+    assert ("waits for a worker" in words) is not said
 
 
 def test_series_are_listed_by_number_and_without_one_last() -> None:
