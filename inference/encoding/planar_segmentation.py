@@ -170,13 +170,7 @@ def _outlined(
 
 def _header(sheet: Sheet, source: Source) -> Dataset:
     """The instance without a place in the patient and without identity, as one of one frame."""
-    header = Dataset()
-    for keyword in source_headers.TYPE_2:
-        put(header, keyword, "")
-    put(header, "StudyInstanceUID", source.study_uid)
-    put(header, "Modality", source.modality)
-    put(header, "Rows", sheet.rows)
-    put(header, "Columns", sheet.columns)
+    header = source_headers.without_identity(source, rows=sheet.rows, columns=sheet.columns)
     put(header, "SeriesInstanceUID", sheet.reference.series_instance_uid)
     put(header, "SOPInstanceUID", sheet.reference.sop_instance_uid)
     put(header, "SOPClassUID", STAND_IN)

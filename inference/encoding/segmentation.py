@@ -146,15 +146,9 @@ def _sources(grid: Planes, source: Source, used: Sequence[int]) -> list[Dataset]
 
 def _header(grid: Planes, source: Source) -> Dataset:
     """What all source instances have in common."""
-    header = Dataset()
-    for keyword in source_headers.TYPE_2:
-        put(header, keyword, "")
-    put(header, "StudyInstanceUID", source.study_uid)
-    put(header, "Modality", source.modality)
+    header = source_headers.without_identity(source, rows=grid.rows, columns=grid.columns)
     put(header, "FrameOfReferenceUID", source.frame_of_reference_uid)
     put(header, "PositionReferenceIndicator", source.position_reference)
-    put(header, "Rows", grid.rows)
-    put(header, "Columns", grid.columns)
     return header
 
 

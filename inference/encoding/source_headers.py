@@ -196,6 +196,18 @@ def put(dataset: Dataset, keyword: str, value: Any) -> None:
     dataset.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
 
 
+def without_identity(source: Source, *, rows: int, columns: int) -> Dataset:
+    """What highdicom insists on of an image of the study, with no patient in it to be logged."""
+    header = Dataset()
+    for keyword in TYPE_2:
+        put(header, keyword, "")
+    put(header, "StudyInstanceUID", source.study_uid)
+    put(header, "Modality", source.modality)
+    put(header, "Rows", rows)
+    put(header, "Columns", columns)
+    return header
+
+
 def another(header: Dataset) -> Dataset:
     """A data set of its own with the elements of `header`, which they share."""
     return Dataset(dict(header.items()))
