@@ -14,7 +14,7 @@ class Event:
 
 
 FIELDS: Mapping[str, str] = {
-    "arithmetic": "of the network: float32 or bfloat16",
+    "arithmetic": "of the network: float32, bfloat16 or float16",
     "attempts": "how often it was tried, this time included",
     "bytes": "bytes of data sets",
     "called_ae_title": "AE title that the peer called",

@@ -139,7 +139,7 @@ class Computed:
     """Where a model ran and what it took; None where it did not run or does not say."""
 
     device: str | None = None
-    arithmetic: str | None = None  # float32 or bfloat16
+    arithmetic: str | None = None  # float32, bfloat16 or float16
     peak_bytes: int | None = None  # of the device, models that are loaded included
 
 

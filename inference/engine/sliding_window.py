@@ -140,8 +140,8 @@ class _Sums:
             place = _place(local, self._size)
             if self._scores.dtype == torch.float32:
                 self._scores[place].addcmul_(of_window, self._weights)
-            else:  # (weighted in float32, rounded once when it is added)
-                self._scores[place] += of_window.float() * self._weights
+            else:
+                _add_rounded(self._scores[place], of_window, self._weights.float())
             self._weight[place[1:]] += self._weights
 
     def finished(self, until: int, *, divided: bool) -> Tensor:
@@ -163,6 +163,12 @@ class _Sums:
         if self._scores is None:
             raise RuntimeError("no window was added")
         return self._scores
+
+
+def _add_rounded(sums: Tensor, scores: Tensor, weights: Tensor) -> None:
+    """Weighted and added in float32, rounded once; class by class, which stays in the cache."""
+    for total, of_class in zip(sums, scores, strict=True):
+        total.copy_((of_class.float() * weights).add_(total.float()))
 
 
 def _move_up(buffer: Tensor, dimension: int, planes: int) -> None:
