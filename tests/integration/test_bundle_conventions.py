@@ -15,13 +15,15 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.croppad.array import CenterSpatialCrop
 
 from inference import phantom, regions, volume
 from inference.bundles import configuration, coverage
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Findings, Image, Verdict
 from inference.models import monai_bundle
-from tests import bundles
+from tests import bundles, detecting
 from tests.integration.test_monai_bundle_small import model, written
 from tests.volumes import turned
 
@@ -172,6 +174,13 @@ def test_other_files_than_the_bundles_own_are_not_loaded(tmp_path: Path, path: s
     folder = made(tmp_path / "other", tree, weights={})
     with pytest.raises(ModelRefused, match=r"torch\.load|is not among the files"):
         model(bundles.artifact(folder))
+
+
+@pytest.mark.parametrize("place", ["../shape.pt", "/etc/hostname", "configs/../../x.json"])
+def test_a_configuration_cannot_name_a_side_file_outside_itself(tmp_path: Path, place: str) -> None:
+    tree = {**SHAPED, "shape": {configuration.SIDE_FILE: place}}
+    with pytest.raises(ModelRefused, match="is not among the files that were added"):
+        model(bundles.artifact(made(tmp_path / "outside", tree, weights={})))
 
 
 # Weights
@@ -399,6 +408,21 @@ def test_what_cuts_nothing_but_background_says_nothing(
 ) -> None:
     found = cropped(tmp_path / "whole", crop)
     assert not [one for one in found.limitations if "a part of the image" in one]
+
+
+def test_a_picture_that_is_cut_says_so_too() -> None:
+    picture = CenterSpatialCrop((10, 8))(MetaTensor(torch.zeros(1, 10, 16)))
+    (said,) = coverage.limits(picture)
+    assert " 50 % of it" in said
+
+
+def test_what_a_detector_did_not_see_is_said(tmp_path: Path) -> None:
+    crop = {"_target_": "CenterSpatialCropd", "keys": "image", "roi_size": [-1, -1, 10]}
+    override = {"override": {"preprocessing::transforms::-1": crop}}
+    artifact = bundles.artifact(detecting.make(tmp_path / "bright"), {"options": override})
+    found = monai_bundle.load({}, artifact).predict(image())
+    assert found.verdict is Verdict.MEASURED
+    assert [one for one in found.limitations if "a part of the image only" in one]
 
 
 def test_an_image_without_a_history_is_taken_as_whole() -> None:
