@@ -109,11 +109,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """A structure found somewhere: where, and how sure the model is (0 to 1)."""
+    """A structure found somewhere: where, and how sure the model is (0 to 1).
+
+    `segment`: label of the segment that is its mask. Such a segment is one object of this image;
+    one of the same label in another image is another object.
+    """
 
     definition: SegmentDefinition
     box: Box
     probability: float
+    segment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,6 @@ from inference.encoding import (
     source_headers,
 )
 from inference.encoding.canvas import Canvas
-from inference.encoding.planar_segmentation import tracking_label
 from inference.encoding.report_items import Place, Subject
 from inference.encoding.report_tree import tree
 from inference.encoding.sheets import Sheet
@@ -179,10 +178,8 @@ def _subject_of_sheet(
     amid_regions: bool,
 ) -> Subject:
     labels = {
-        one.definition.label: common.tracking_uid(
-            source, provenance, tracking_label(sheet, one.definition.label)
-        )
-        for one in findings.segments
+        label: common.tracking_uid(source, provenance, tracked)
+        for label, tracked in sheets.tracking_labels(sheet, findings).items()
     }
     return Subject(
         source=source,
@@ -236,6 +233,9 @@ def _owned(findings: Findings) -> Findings:
         named = {*one.together, *([one.segment] if one.segment is not None else [])}
         if stray := named - labels:
             raise EncodingError(f"a measurement belongs to no segment: {', '.join(sorted(stray))}")
+    masks = [one.segment for one in findings.detections if one.segment is not None]
+    if not labels.issuperset(masks) or len(set(masks)) != len(masks):
+        raise EncodingError("a detection's mask is no segment, or another's too")
     return findings
 
 

@@ -30,9 +30,13 @@ STACK = "1"  # Stack ID: the frames of one instance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
-    """A segment of one instance: its masks by frame number (0: the instance is one image)."""
+    """A segment of one instance: its masks by frame number (0: the instance is one image).
+
+    `tracking`: what its Tracking UID derives from.
+    """
 
     definition: SegmentDefinition
+    tracking: str
     masks: dict[int, Mask]
 
 
@@ -69,11 +73,6 @@ def encode(
     )
 
 
-def tracking_label(sheet: Sheet, label: str) -> str:
-    """What the Tracking UID of a segment derives from: the same in all frames of an instance."""
-    return f"{label!r} in {sheet.reference.sop_instance_uid}"
-
-
 def _plans(leaves: Sequence[Sheet], findings: Sequence[Findings]) -> Iterator[Plan]:
     by_instance: dict[str, list[tuple[Sheet, Findings]]] = {}
     for sheet, found in zip(leaves, findings, strict=True):
@@ -88,10 +87,13 @@ def _plans(leaves: Sequence[Sheet], findings: Sequence[Findings]) -> Iterator[Pl
 def _structures(frames: Sequence[tuple[Sheet, Findings]]) -> tuple[Structure, ...]:
     found: dict[str, Structure] = {}
     for sheet, findings in frames:
-        masks = sheets.masks(sheet, findings)
+        masks, tracked = sheets.masks(sheet, findings), sheets.tracking_labels(sheet, findings)
         for segment in findings.segments:
             label = segment.definition.label
-            known = found.setdefault(label, Structure(definition=segment.definition, masks={}))
+            tracking = tracked[label]
+            known = found.setdefault(
+                tracking, Structure(definition=segment.definition, tracking=tracking, masks={})
+            )
             if known.definition != segment.definition:
                 raise EncodingError(f"segment {label!r} is defined otherwise in another frame")
             known.masks[sheet.frame or 0] = masks[label]
@@ -99,10 +101,15 @@ def _structures(frames: Sequence[tuple[Sheet, Findings]]) -> tuple[Structure, ..
 
 
 def _groups(structures: Sequence[Structure]) -> Iterator[tuple[Structure, ...]]:
-    """In the first group where no mask overlaps another of its frame."""
+    """In the first group that has room and where no mask overlaps another of its frame."""
     groups: list[list[Structure]] = []
     for structure in structures:
-        free = (group for group in groups if not any(_overlap(structure, one) for one in group))
+        free = (
+            group
+            for group in groups
+            if len(group) < segments.MOST_SEGMENTS
+            and not any(_overlap(structure, one) for one in group)
+        )
         group = next(free, None)
         if group is None:
             groups.append(group := [])
@@ -144,9 +151,7 @@ def _outlined(
             segments.description(
                 structure.definition,
                 number,
-                tracking_uid=common.tracking_uid(
-                    source, provenance, tracking_label(plan.sheet, structure.definition.label)
-                ),
+                tracking_uid=common.tracking_uid(source, provenance, structure.tracking),
                 provenance=provenance,
             )
             for number, structure in enumerate(plan.structures, start=1)

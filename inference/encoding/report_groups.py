@@ -7,6 +7,7 @@ in the patient when the image lies there:
   planar group (TID 1410) with the segment's frame;
 - a detection: a planar group with the box's section (Image Region, "Bounded by") and, in the
   patient, a volumetric group of the same tracking UID with the sides of the box (Volume Surface);
+  where a segment is its mask, all have the identifier and the tracking UID of the segment;
 - a key point: a planar group with a point;
 - an answer: a group (TID 1501) with a qualitative evaluation;
 - numbers of several segments or of the image: a group of their own.
@@ -105,6 +106,11 @@ def _detections(subject: Subject) -> Iterator[Group]:
     names = _numbered([one.definition.label for one in found])
     seen: Counter[str] = Counter()
     for detection, name in zip(found, names, strict=True):
+        if detection.segment is not None:
+            mask = subject.places[detection.segment]
+            tracking = items.tracking(detection.segment, mask.tracking_uid, subject)
+            yield from _detection_groups(detection, tracking, subject)
+            continue
         where = _where((detection.box.centre, *detection.box.edges))
         label = f"detection: {detection.definition.label!r} {where}"
         seen[label] += 1

@@ -56,6 +56,19 @@ def of_views(views: Views, findings: Sequence[Findings]) -> tuple[Sheet, ...]:
     return tuple(_sheet(view, instances, len(views.views)) for view in views.views)
 
 
+def tracking_labels(sheet: Sheet, found: Findings) -> dict[str, str]:
+    """What the Tracking UID of each segment derives from, by the segment's label.
+
+    The same in all frames of an instance, but for the mask of a detection: nothing says that an
+    object of one frame is that of another.
+    """
+    objects = {one.segment for one in found.detections}
+    return {
+        label: f"{label!r} in {sheet.key if label in objects else sheet.reference.sop_instance_uid}"
+        for label in (one.definition.label for one in found.segments)
+    }
+
+
 def masks(sheet: Sheet, found: Findings) -> dict[str, Mask]:
     """The masks of an image by label, axes (row, column).
 

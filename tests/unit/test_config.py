@@ -213,8 +213,8 @@ WRONG = [
     (
         '[[models]]\nname = "m"',
         (
-            "models[m].kind: is missing; allowed: body_outline, lung_ct, monai_bundle, nnunet, "
-            "onnx, python, torchscript, vessels"
+            "models[m].kind: is missing; allowed: body_outline, lung_ct, mask_rcnn, monai_bundle, "
+            "nnunet, onnx, python, torchscript, vessels"
         ),
     ),
     (
@@ -225,7 +225,8 @@ WRONG = [
         '[[models]]\nname = "m"\nkind = "lung_mr"',
         (
             "models[m].kind: 'lung_mr' is not a kind (did you mean lung_ct?); allowed: "
-            "body_outline, lung_ct, monai_bundle, nnunet, onnx, python, torchscript, vessels"
+            "body_outline, lung_ct, mask_rcnn, monai_bundle, nnunet, onnx, python, torchscript, "
+            "vessels"
         ),
     ),
     (
