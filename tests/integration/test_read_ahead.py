@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,10 @@ from typing import Any
 
 import pytest
 
+from service.analysis import Analyst
+from service.assignment import assigned
 from service.stopping import Stop
+from service.tasks import Analysed
 from service.worker import Worker
 from storage.overview import Outcome
 from storage.records import Job, Priority, SeriesState
@@ -293,3 +297,40 @@ def test_what_another_worker_takes_is_not_done_twice(place: Workplace, tmp_path:
     worker.close()
     two = outcomes(place)[1]
     assert (two.state, two.attempts) == ("running", 1)
+
+
+@pytest.mark.parametrize(("model", "package"), [
+    ("joins", "tests.hostile_models"),
+    ("brightest", "tests.planar_models"),
+])  # fmt: skip
+def test_several_series_and_planar_images_are_read_ahead_as_well(
+    place: Workplace, model: str, package: str
+) -> None:
+    one, two = slices("one"), slices("two")
+    place.receive([*one, *two])
+    roles = {"T1": str(one[0].SeriesInstanceUID), "T2": str(two[0].SeriesInstanceUID)}
+    if model == "joins":
+        place.close_together(model, **roles)
+    else:
+        place.close(model)
+    now = datetime.now(UTC)
+    job = place.queue.claim(worker="w", models=[model], now=now, lease_until=now)
+    assert job is not None
+    task = assigned(job, place.catalog).task(place.store, None)
+    analyst = Analyst(place.worker(model, package=package)._child._setup)
+    alone = analyst.answer(task)
+    held = analyst._read_ahead(task, 1 << 40)
+    assert held is not None
+    assert held.size >= 2 * 8 * 40 * 40, "of int16"
+    reading: Future[Any] = Future()
+    reading.set_result(held)
+    ahead = analyst.answer(task, reading)
+    assert isinstance(alone, Analysed)
+    assert isinstance(ahead, Analysed)
+    assert ahead.durations.read_ahead == held.seconds
+    assert (ahead.reason, ahead.objects, ahead.vectors) == (
+        alone.reason,
+        alone.objects,
+        alone.vectors,
+    )
+    assert analyst._read_ahead(task, held.size - 1) is None, "no room"
