@@ -318,7 +318,22 @@ def _component(table: Tree) -> Tree:
     if name in RENAMED:
         return {**table, TARGET: RENAMED[name]}
     dropped = NO_LONGER_TAKEN.get(name, ())
-    return {key: value for key, value in table.items() if key not in dropped}
+    table = {key: value for key, value in table.items() if key not in dropped}
+    fetches = name == "TorchVisionFCModel" and table.get("pretrained") is True
+    return _not_fetched(table) if fetches else table
+
+
+def _not_fetched(table: Tree) -> Tree:
+    """The network without weights from elsewhere, which those of the bundle would replace anyway.
+
+    To ask for them also sets what the network does, in two: Inception takes the image to ImageNet's
+    range (torchvision/models/inception.py). GoogLeNet is left as it is, and refused.
+    """
+    model = table.get("model_name")
+    if model == "googlenet" or not isinstance(model, str):
+        return table
+    set_too = {"transform_input": True} if model == "inception_v3" else {}
+    return {**set_too, **table, "pretrained": False}
 
 
 def _loaded(table: Tree) -> Tree:

@@ -445,15 +445,31 @@ def test_a_bundle_that_makes_images_is_refused_when_it_is_added(tmp_path: Path) 
         bundles.artifact(made(tmp_path / "makes", tree))
 
 
-def test_a_package_that_is_missing_is_named_before_any_policy(tmp_path: Path) -> None:
+def test_a_package_that_is_missing_is_named_before_any_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
     network = {"_target_": "TorchVisionFCModel", "model_name": "inception_v3", "pretrained": True}
     stated = metadata(3, modality="Mammogram", spatial_shape=[299, 299])
     folder = made(tmp_path / "density", bundle(network_def=network), stated, weights={})
     artifact = bundles.artifact(folder)
     assert artifact.description.modalities == ("MG",)
     for trusted in (False, True):
-        with pytest.raises(ModelRefused, match="needs the package torchvision, which is not"):
+        with pytest.raises(ModelRefused, match=r"needs (the package )?torchvision.*not installed"):
             model(replace(artifact, trusted=trusted))
+
+
+@pytest.mark.parametrize(
+    ("model_name", "fetches", "transforms"),
+    [("inception_v3", False, True), ("resnet50", False, None), ("googlenet", True, None)],
+)
+def test_weights_that_the_bundles_own_replace_are_not_asked_for(
+    model_name: str, fetches: bool, transforms: bool | None
+) -> None:
+    asked = {"_target_": "TorchVisionFCModel", "model_name": model_name, "pretrained": True}
+    network = configuration.edited({"network_def": asked})["network_def"]
+    assert network["pretrained"] is fetches
+    assert network.get("transform_input") is transforms
 
 
 def test_keys_are_those_of_the_images_and_not_of_the_truth() -> None:
