@@ -4,7 +4,6 @@ Network, preprocessing, inferer and postprocessing stay separate: each is one st
 with its affine to a result, and each may be replaced by something faster that does the same.
 """
 
-import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from inference import torchvision_operators
 from inference.bundles import configuration, prompted
 from inference.bundles.configuration import DEVICE, Parts, Tree
 from inference.bundles.own_code import own_code, packages
@@ -149,11 +149,8 @@ def _configuration(files: ModelFiles) -> str:
 def _refuse_missing(tree: Tree) -> None:
     """What no policy and no trust can give."""
     names = map(configuration.class_name, configuration.targets(tree))
-    if (
-        any("TorchVision" in name for name in names)
-        and importlib.util.find_spec("torchvision") is None
-    ):
-        raise ModelRefused("it needs the package torchvision, which is not installed")
+    if any("TorchVision" in name for name in names):
+        torchvision_operators.required("this bundle")
 
 
 def _refuse_own_code(files: ModelFiles, tree: Tree) -> None:
