@@ -5,7 +5,7 @@ Image); a radiograph or photograph has only the second. Every source instance ha
 own, as one object has one matrix.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import highdicom as hd
@@ -100,29 +100,30 @@ def _structures(frames: Sequence[tuple[Sheet, Findings]]) -> tuple[Structure, ..
     return tuple(found.values())
 
 
-def _groups(structures: Sequence[Structure]) -> Iterator[tuple[Structure, ...]]:
-    """In the first group that has room and where no mask overlaps another of its frame."""
+def _groups(structures: Sequence[Structure]) -> tuple[tuple[Structure, ...], ...]:
+    """Each in the first group that has room and where no mask overlaps another of its frame."""
     groups: list[list[Structure]] = []
+    taken: list[dict[int, Mask]] = []  # of each group, by frame
     for structure in structures:
-        free = (
-            group
-            for group in groups
-            if len(group) < segments.MOST_SEGMENTS
-            and not any(_overlap(structure, one) for one in group)
-        )
-        group = next(free, None)
-        if group is None:
-            groups.append(group := [])
-        group.append(structure)
-    return (tuple(group) for group in groups)
+        place = _free(structure, groups, taken)
+        groups[place].append(structure)
+        for frame, mask in structure.masks.items():
+            taken[place][frame] = mask | taken[place].get(frame, np.False_)
+    return tuple(tuple(group) for group in groups)
 
 
-def _overlap(one: Structure, other: Structure) -> bool:
-    return any(
-        bool((mask & other.masks[frame]).any())
-        for frame, mask in one.masks.items()
-        if frame in other.masks
-    )
+def _free(structure: Structure, groups: list[list[Structure]], taken: list[dict[int, Mask]]) -> int:
+    """The first group with room for a structure; a new one when none has."""
+    for place, group in enumerate(groups):
+        if len(group) < segments.MOST_SEGMENTS and not _overlap(structure.masks, taken[place]):
+            return place
+    groups.append([])
+    taken.append({})
+    return len(groups) - 1
+
+
+def _overlap(masks: Mapping[int, Mask], taken: Mapping[int, Mask]) -> bool:
+    return any(bool((mask & taken[frame]).any()) for frame, mask in masks.items() if frame in taken)
 
 
 def _segmentation(
