@@ -4,6 +4,7 @@ Its weights are set by hand (tests/disc_finder.py). Not covered: trained weights
 are, the way to the PACS (tests/acceptance/test_mask_rcnn.py), GPUs.
 """
 
+import importlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -181,6 +182,47 @@ def test_frozen_normalisation_is_the_same_network(plain: Path, tmp_path: Path) -
     assert found.detections == as_added(plain).predict(image).detections
     exact = loaded(tmp_path / "frozen.pt", norm_eps=0.0).predict(image)
     assert 0 < abs(exact.detections[-1].probability - found.detections[-1].probability) < 0.01
+
+
+@pytest.mark.parametrize("make", ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
+def test_defaults_are_torchvision_s(tmp_path: Path, make: str) -> None:
+    detection = importlib.import_module("torchvision.models.detection")
+    theirs = getattr(detection, make)(weights=None, weights_backbone=None)
+    torch.save(theirs.state_dict(), tmp_path / "coco.pt")
+    proposed = mask_rcnn.propose(tmp_path / "coco.pt")
+    assert proposed is not None
+    labels = [dict(one) for one in proposed["labels"]]
+    assert len(labels) == 90
+    for options in ({}, proposed["options"]):
+        found = artifact(
+            tmp_path / "coco.pt", labels, options=options, task="detection", dimensions=2
+        )
+        model = mask_rcnn.load({}, found)
+        assert isinstance(model, MaskRcnn)
+        assert settings(model.network) == settings(theirs)
+
+
+def settings(network: Any) -> dict[str, Any]:
+    """What decides how a network runs beside its parameters."""
+    rpn, heads, transform = network.rpn, network.roi_heads, network.transform
+    norms = {one.eps for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d)}
+    return {
+        "transform": [
+            transform.min_size,
+            transform.max_size,
+            list(transform.image_mean),
+            list(transform.image_std),
+        ],
+        "anchors": [rpn.anchor_generator.sizes, rpn.anchor_generator.aspect_ratios],
+        "proposals": [
+            rpn._pre_nms_top_n["testing"],
+            rpn._post_nms_top_n["testing"],
+            rpn.nms_thresh,
+            rpn.score_thresh,
+        ],
+        "boxes": [heads.score_thresh, heads.nms_thresh, heads.detections_per_img],
+        "norm_eps": norms,
+    }
 
 
 # What is refused
