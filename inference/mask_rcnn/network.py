@@ -23,6 +23,7 @@ KIND = "kind mask_rcnn"
 DETECTION = "torchvision.models.detection"
 LAST = "roi_heads.mask_predictor.mask_fcn_logits.weight"  # (class, channel, 1, 1)
 ONLY_V2 = "roi_heads.box_head.0.0.weight"  # its box head has convolutions
+MOST_CLASSES = 10_000  # a tensor may say that it is large without having as many numbers
 CHANNELS = 256  # of every level of the pyramid
 State = Mapping[str, Tensor]
 
@@ -46,6 +47,8 @@ def classes(weights: State) -> int:
     last = weights.get(LAST)
     if not isinstance(last, Tensor) or last.ndim != 4:
         raise ModelRefused(f"its weights are of no Mask R-CNN of torchvision: no {LAST}")
+    if not 1 < len(last) <= MOST_CLASSES:
+        raise ModelRefused(f"its weights are of {len(last)} classes; allowed: 2 to {MOST_CLASSES}")
     return len(last)
 
 

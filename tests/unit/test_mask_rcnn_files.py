@@ -172,6 +172,15 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     assert refused({}, tmp_path / "list.pt") == "list.pt: no state dict"
 
 
+@pytest.mark.parametrize("count", [1, 10**9])
+def test_weights_of_more_classes_than_there_are_are_refused(tmp_path: Path, count: int) -> None:
+    last = torch.zeros(1, 256, 1, 1).expand(count, 256, 1, 1)
+    torch.save({f"{LAST}.weight": last}, tmp_path / "cells.pt")
+    assert f"its weights are of {count} classes; allowed: 2 to" in refused(
+        {}, tmp_path / "cells.pt"
+    )
+
+
 # What it needs
 
 
