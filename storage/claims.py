@@ -60,11 +60,13 @@ def claim(
 
 
 def reservable(models: Sequence[str], now: datetime) -> sa.Select[int]:
-    """The job that a worker may read ahead: the first that no other does.
+    """The job that a worker may read ahead: the first that no other does, unless it was tried.
 
-    None that was tried before, since reading it may be what ended its worker.
+    That one comes next and alone, since reading it may be what ended its worker; whoever reserved
+    a later one would claim that instead, again and again.
     """
-    return _first([*_due(models, now), _unreserved(now), JOBS.c.attempts == 0])
+    free = [*_due(models, now), _unreserved(now)]
+    return _first([*free, JOBS.c.id == _first(free).scalar_subquery(), JOBS.c.attempts == 0])
 
 
 def reserve(

@@ -69,7 +69,7 @@ class Queue:
         self, *, worker: str, models: Sequence[str], now: datetime, until: datetime
     ) -> Job | None:
         """The job that this worker will claim next stays WAITING and is noted as read ahead; None
-        when there is none that was never tried.
+        when there is none, or it was tried before.
 
         Nobody is kept from claiming it. It costs no attempt, and after `until` it never was.
         """

@@ -446,6 +446,26 @@ def test_a_job_that_was_tried_before_is_not_reserved(catalog: Catalog, queue: Qu
     assert claimed(queue) == 1
 
 
+def test_what_came_later_is_not_reserved_before_a_job_that_is_tried_again(
+    catalog: Catalog, queue: Queue
+) -> None:
+    three(catalog)
+    assert queue.retry(claim(queue), at=after(5), error="crashed")
+    mine = reserve(queue, "a", at=4)
+    assert mine is not None
+    assert (mine.job_id, claimed(queue, reserved=mine)) == (2, 2)
+    mine = reserve(queue, "a", at=9)
+    assert mine is not None
+    assert (mine.job_id, claimed(queue, reserved=mine)) == (3, 3)
+    arrival = arrive(catalog, series="1.2.9")
+    catalog.close_series(arrival, [request(arrival)], [], after(6))
+    assert reserve(queue, "a", at=9) is None, "else it would never come to the first"
+    assert claimed(queue) == 1
+    mine = reserve(queue, "a", at=9)
+    assert mine is not None
+    assert mine.job_id == 4
+
+
 def test_a_job_that_is_superseded_is_reserved_no_more(catalog: Catalog, queue: Queue) -> None:
     arrival = arrive(catalog)
     catalog.close_series(arrival, [request(arrival)], [], START)
