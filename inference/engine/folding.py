@@ -49,8 +49,10 @@ def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _steps(name: str, sequence: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What a sequence does one after the other, sequences in it included."""
-    for own, module in sequence.named_children():
+    """What a sequence does one after the other, sequences in it included, each time it does it."""
+    for own, module in sequence.named_modules(remove_duplicate=False):
+        if not own or "." in own:  # (itself, or what is deeper)
+            continue
         full = f"{name}.{own}".lstrip(".")
         if _is_sequence(module):
             yield from _steps(full, module)
@@ -70,10 +72,14 @@ def _is_inside_sequence(network: nn.Module, name: str) -> bool:
 
 
 def _is_foldable(convolution: nn.Module, normalisation: nn.Module) -> bool:
+    """As `fuse_conv_bn_eval` can, which takes no transposed convolution of several groups."""
+    grouped = isinstance(convolution, _TRANSPOSED) and convolution.groups > 1
     return (
         type(convolution) in (*_CONVOLUTIONS, *_TRANSPOSED)
+        and not grouped
         and type(normalisation) in _NORMALISATIONS
         and normalisation.running_mean is not None
+        and not (convolution.training or normalisation.training)
         and not (_is_watched(convolution) or _is_watched(normalisation))
     )
 

@@ -78,10 +78,36 @@ def watched() -> nn.Module:
     return sequence
 
 
+def between() -> nn.Module:
+    """One activation, used twice: what stands between is not skipped the second time."""
+    relu = nn.ReLU()
+    first, second = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
+    return nn.Sequential(first, relu, second, relu, nn.BatchNorm2d(1))
+
+
+class Learning(nn.Module):
+    """Normalises by what it is given, also for inference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequence = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1))
+
+    def train(self, mode: bool = True) -> "Learning":
+        super().train(mode)
+        self.sequence[1].training = True
+        return self
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.sequence(image))
+
+
 @pytest.mark.parametrize(
     "made",
     [
         Reused,
+        between,
+        Learning,
+        lambda: nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=2), nn.BatchNorm2d(4)),
         lambda: Reordered(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)),
         watched,
         lambda: nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.BatchNorm2d(1)),
