@@ -53,6 +53,17 @@ class Identity(nn.Module):
         return x
 
 
+class Constant(nn.Module):
+    """A value everywhere."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full_like(x, self.value)
+
+
 class Several(nn.Module):
     """By name."""
 

@@ -17,6 +17,7 @@ from inference.engine import precision, sliding_window
 from inference.engine.averaging import Mirrored
 from inference.engine.device import Device
 from inference.engine.effort import Effort, managed
+from inference.engine.labelling import finite
 from inference.engine.precision import Choice, Precision
 from inference.engine.sliding_window import Slab
 from inference.errors import ModelRefused
@@ -81,7 +82,10 @@ class Runner:
         return found
 
     def whole(self, image: Tensor) -> Tensor:
-        """(channel, *space) of all scores, float32, on the host."""
+        """(channel, *space) of all scores, float32, on the host.
+
+        Raises ModelError for scores that are no numbers.
+        """
         found = self.scores(image, _joined)
         return found if image.ndim - 1 > PLANAR else found[:, 0]
 
@@ -132,4 +136,4 @@ def taken(answer: Any, which: int | str) -> Tensor:
 
 
 def _joined(slabs: Iterable[Slab], axis: int) -> Tensor:
-    return torch.cat([slab.scores.to("cpu", copy=True) for slab in slabs], dim=axis + 1)
+    return torch.cat([finite(slab).scores.to("cpu", copy=True) for slab in slabs], dim=axis + 1)

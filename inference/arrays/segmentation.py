@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -21,7 +22,7 @@ from inference.description import Description, Label
 from inference.engine import labelling
 from inference.engine.labelling import Rule
 from inference.engine.sliding_window import Slab
-from inference.errors import ModelRefused
+from inference.errors import ModelError, ModelRefused
 
 Mask = NDArray[np.bool_]
 
@@ -103,11 +104,16 @@ def _counted(slabs: Iterable[Slab], description: Description) -> tuple[int, Iter
 
 
 def of_label_map(values: Tensor, placement: Placement) -> NDArray[np.generic]:
-    """The same of a label map, (1, *space) on the network's grid."""
+    """The same of a label map, (1, *space) on the network's grid.
+
+    Raises ModelError for values between the labels: no label would be there.
+    """
     if values.shape[0] != 1:
         raise ModelRefused(
             f"the network gives {values.shape[0]} channels, not the one of a label map"
         )
+    if not torch.equal(values, values.round()):
+        raise ModelError("the network's answer is no label map: not all values are whole numbers")
     return placement.back(values[0].float(), "nearest")
 
 

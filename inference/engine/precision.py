@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.engine.device import Device
 from inference.engine.folding import folded
-from inference.engine.labelling import Rule, decided, largest
+from inference.engine.labelling import Rule, decided
 from inference.engine.sliding_window import Predict
 
 BOUND = 0.995
@@ -51,7 +51,7 @@ def choose(
     """The faster arithmetic that agrees: what `rule` decides on `samples` (channels, *size).
 
     The agreement is the smaller of the fraction of equal decisions and, where float32 finds
-    anything but the first class, the Dice of all that is found, class by class.
+    anything but the first class, the Dice of all that is found, each voxel as its own class.
     """
     if bound > 1 or not available(quick, device):
         return Choice(precision=Precision.FLOAT32)
@@ -113,11 +113,14 @@ def _agreement(exact: Predict, quick: Predict, rule: Rule, batch: Tensor) -> flo
     expected, found = exact(batch)[0].float(), quick(batch)[0].float()
     if not torch.isfinite(found).all():
         return 0.0
-    if rule.threshold is None:
-        one, other = largest(expected), largest(found)
-    else:
-        one, other = decided(expected, rule), decided(found, rule)
+    one, other = decided(expected, rule), decided(found, rule)
+    some, others = (_found(decisions, rule, len(expected)) for decisions in (one, other))
     same = float((one == other).double().mean())
-    both = int(((one == other) & (one > 0)).sum())
-    either = int((one > 0).sum()) + int((other > 0).sum())
+    both = int(((one == other) & some).sum())
+    either = int(some.sum()) + int(others.sum())
     return min(same, 2 * both / either) if either else same
+
+
+def _found(decisions: Tensor, rule: Rule, classes: int) -> Tensor:
+    """Where anything but the first class is; what is below its `least` is nobody's."""
+    return (decisions > 0) & (decisions < classes) if rule.least else decisions > 0

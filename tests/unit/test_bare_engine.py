@@ -324,6 +324,36 @@ def test_bfloat16_is_chosen_where_masks_stay_those_of_float32(
     assert (choice.agreement >= 0.9) == (precision is Precision.BFLOAT16)
 
 
+class Near(nn.Module):
+    """The second class is the likeliest everywhere, with a probability about nine tenths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv3d(1, 2, 1)
+        with torch.no_grad():
+            self.last.weight[:] = torch.tensor([0.0, 1e-5]).reshape(2, 1, 1, 1, 1)
+            self.last.bias[:] = torch.tensor([0.0, float(np.log(9.0))])  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x - x.mean())
+
+
+@pytest.mark.parametrize(
+    ("threshold", "precision"), [({}, Precision.BFLOAT16), ({"threshold": 0.9}, Precision.FLOAT32)]
+)
+def test_agreement_is_that_of_the_decision_which_a_threshold_makes(
+    threshold: dict[str, float], precision: Precision, tmp_path: Path
+) -> None:
+    device = FakeDevice(memory_bytes=PLENTY, bfloat16=True)
+    options = {"window": {"size": WINDOW}, "output": {"activation": "softmax"}}
+    made = artifact(
+        scripted(Near(), tmp_path / "net.pt"), [label(1, "One", **threshold)], options=options
+    )
+    network = Network(reloaded(tmp_path / "net.pt"), 0)
+    choice = arithmetic.chosen(network, parse(made.description), made.description, device)
+    assert choice.precision is precision
+
+
 @pytest.mark.parametrize(
     ("options", "task", "bfloat16"),
     [

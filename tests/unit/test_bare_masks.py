@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from inference import regions
-from inference.errors import ModelRefused
+from inference.errors import ModelError, ModelRefused
 from inference.findings import Image, Verdict
 from inference.models import torchscript
 from tests.array_models import artifact, image, label, oblique, planar, scripted
@@ -21,6 +21,7 @@ from tests.bare_networks import (
     BRIGHT,
     Ask,
     Bright,
+    Constant,
     Identity,
     Several,
     Sides,
@@ -134,6 +135,28 @@ def test_a_label_map_and_what_is_absent_is_said(ask: Ask) -> None:
     found = ask(Map(), seen, label(7, "Seven"), label(8, "Eight"), output={"form": "label_map"})
     assert np.array_equal(masks(found, seen)["Seven"], seen.volume.array > BRIGHT)
     assert "Not found: Eight." in found.limitations
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(float("nan"), "not finite"), (float("inf"), "not finite"), (1.5, "no label map")],
+)
+def test_a_label_map_of_no_labels_is_an_error_and_not_nothing(
+    value: float, words: str, ask: Ask
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        ask(Constant(value), oblique(), label(1, "One"), output={"form": "label_map"})
+
+
+def test_a_coarse_answer_that_is_not_finite_is_an_error_and_no_empty_place(tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    scripted(Identity(), folder / "model.pt")
+    scripted(Constant(float("nan")), folder / "coarse.pt")
+    options = {"file": "model.pt", "locate": {"file": "coarse.pt", "size": [8, 8, 8], "channel": 0}}
+    made = artifact(folder, [label(0, "Box")], overlapping=True, options=options)
+    with pytest.raises(ModelError, match="not finite"):
+        torchscript.load({}, made).predict(oblique())
 
 
 def test_the_largest_component_without_holes(ask: Ask) -> None:
