@@ -1,13 +1,15 @@
 """What a child sends is an answer or nothing: none of its bytes become code in the worker.
 
-A pickle may name any callable. Here it may name the messages of `service.tasks`, and what comes out
-must have the types that those declare.
+A pickle may name any callable, and a few bytes of one may take any memory or nest until the
+interpreter dies. Here it has no more than messages need: it may name those of `service.tasks`, has
+so many opcodes of the kinds that write plain values, and what comes out must have the types that
+those declare.
 """
 
 import dataclasses
 import io
-import math
 import pickle
+import pickletools
 import re
 import types
 from collections.abc import Mapping
@@ -29,6 +31,16 @@ LARGEST = 8 << 30  # bytes of one message
 MOST_PARTS = 10_000  # of one kind in a message
 LONGEST = 2_000  # characters of a reason
 MOST_BYTES = 1 << 62
+MOST_SECONDS = 1e9
+MOST_OPCODES = 1_000_000  # of a message with as many parts as there may be
+MOST_TUPLES = 10_000  # hashing one inside so many others would end the process
+TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+OPCODES = {
+    *TUPLES, "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET", "EMPTY_TUPLE",
+    "EMPTY_LIST", "EMPTY_DICT", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "NONE", "NEWTRUE",
+    "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE",
+    "BINUNICODE", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "STACK_GLOBAL", "NEWOBJ", "BUILD",
+}  # fmt: skip
 FLOAT = 4  # bytes of a number of a feature vector
 UID = re.compile(r"[0-9.]{1,64}")
 SHORT = re.compile(r"[ -~]{1,64}")
@@ -47,6 +59,7 @@ class NoAnswerError(Exception):
 def read(message: bytes) -> Answer | Ready:
     """The message in these bytes; NoAnswerError for anything else."""
     try:
+        _refuse_excess(message)
         found = _Reader(io.BytesIO(message)).load()
     except MemoryError:
         raise
@@ -59,6 +72,15 @@ def read(message: bytes) -> Answer | Ready:
     return _told(found)
 
 
+def _refuse_excess(message: bytes) -> None:
+    """Raise ValueError for more than a message has; nothing of it is made."""
+    tuples = 0
+    for count, (opcode, _, _) in enumerate(pickletools.genops(message)):
+        tuples += opcode.name in TUPLES
+        if opcode.name not in OPCODES or count > MOST_OPCODES or tuples > MOST_TUPLES:
+            raise ValueError(opcode.name)
+
+
 def _is_possible(answer: Analysed) -> bool:
     """Whether the values can be recorded: identifiers, numbers and names within their bounds."""
     seconds = dataclasses.astuple(answer.durations)
@@ -67,7 +89,7 @@ def _is_possible(answer: Analysed) -> bool:
     return (
         answer.verdict in set(Verdict)
         and all(SHORT.fullmatch(kind) and all(map(UID.fullmatch, uids)) for kind, *uids in made)
-        and all(one is None or 0 <= one < math.inf for one in seconds)
+        and all(one is None or 0 <= one < MOST_SECONDS for one in seconds)
         and 0 <= (computed.peak_bytes or 0) < MOST_BYTES
         and all(
             one is None or SHORT.fullmatch(one) for one in (computed.device, computed.arithmetic)

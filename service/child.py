@@ -40,7 +40,7 @@ class Child:
         ours, theirs = self._context.Pipe()
         self._pipe: Connection = ours
         self._scratch = Scratch()
-        self._decoding = DecodingNotes(self._context)
+        self._decoding = DecodingNotes(self._scratch.path)
         self._process = self._context.Process(
             target=run,
             args=(theirs, setup, os.getpid(), self._scratch.path, self._decoding),

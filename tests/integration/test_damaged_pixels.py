@@ -6,6 +6,7 @@ Found by flipping bits of real compressed files: GDCM aborts on some in JPEG-LS,
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLSLossless
 
-from service.decoding_notes import LENGTH, SLOTS, DecodingNotes
+from service.decoding_notes import LENGTH, NAME, SLOTS, DecodingNotes
 from tests.workplace import Workplace, slices
 
 START_OF_FRAME = b"\xff\xf7"  # ISO 14495-1: length (2 bytes), then the bits of a sample
@@ -85,9 +86,9 @@ def begin_and_end(notes: DecodingNotes) -> None:
     os._exit(3)
 
 
-def test_only_what_is_being_decoded_is_noted() -> None:
+def test_only_what_is_being_decoded_is_noted(tmp_path: Path) -> None:
     context = get_context("spawn")
-    notes = DecodingNotes(context)
+    notes = DecodingNotes(tmp_path)
     assert notes.words() == ""
     process = context.Process(target=begin_and_end, args=(notes,))
     process.start()
@@ -99,8 +100,8 @@ def test_only_what_is_being_decoded_is_noted() -> None:
     assert notes.words() == expected
 
 
-def test_what_is_no_identifier_is_not_repeated() -> None:
-    notes = DecodingNotes(get_context("spawn"))
+def test_what_is_no_identifier_is_not_repeated(tmp_path: Path) -> None:
+    notes = DecodingNotes(tmp_path)
     begin = notes.writer()
     ends = [begin("Doe^John\n", "1.2"), begin("1.2", "x" * LENGTH), begin("", "")]
     assert notes.words() == ""
@@ -110,4 +111,51 @@ def test_what_is_no_identifier_is_not_repeated() -> None:
     assert notes.words().count("instance") == SLOTS
     for end in more:
         end()
+    assert notes.words() == ""
+
+
+def shorten_everything(notes: DecodingNotes) -> None:
+    """In another process: whatever it was given that can be made shorter is empty afterwards."""
+    notes.writer()("1.2.3", JPEGLSLossless)
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            os.ftruncate(int(one.name), 0)
+    os._exit(0)
+
+
+def test_a_process_that_shortens_what_it_shares_does_not_end_its_reader(tmp_path: Path) -> None:
+    """A model's process did so to the memory that it shared with the worker, which died."""
+    context = get_context("spawn")
+    reader = context.Process(target=read_after, args=(tmp_path,))
+    reader.start()
+    reader.join()
+    assert reader.exitcode == 0
+
+
+def read_after(folder: Path) -> None:
+    """In a process that may die of it: start the other one, read what it noted."""
+    context = get_context("spawn")
+    notes = DecodingNotes(folder)
+    process = context.Process(target=shorten_everything, args=(notes,))
+    process.start()
+    process.join()
+    os._exit(1 if notes.words() else 0)
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "link", "more"])
+def test_notes_that_became_something_else_are_none(tmp_path: Path, what: str) -> None:
+    notes = DecodingNotes(tmp_path / "own")
+    file = tmp_path / "own" / NAME
+    (tmp_path / "own").mkdir()
+    match what:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "link":
+            DecodingNotes(tmp_path).writer()("1.2.3", JPEGLSLossless)
+            file.symlink_to(tmp_path / NAME)
+        case _:
+            with file.open("wb") as opened:
+                opened.truncate(1 << 40)
     assert notes.words() == ""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service import answers, sandbox
+from service import answers, processes, sandbox
 from service.answers import NoAnswerError
 from service.child import Child, ChildEnded
 from service.sandbox import Bounds
@@ -237,6 +237,7 @@ GOOD = Analysed(
         replace(GOOD, durations=Durations(read=float("nan"))),
         replace(GOOD, durations=Durations(model=-1.0)),
         replace(GOOD, durations=Durations(encode=float("inf"))),
+        replace(GOOD, durations=Durations(read=10**400)),
         replace(GOOD, computed=Computed(peak_bytes=10**400)),
         replace(GOOD, computed=Computed(device="\x1b[2J")),
         replace(GOOD, objects=(replace(MADE, sop_instance_uid="../../etc/passwd"),)),
@@ -252,6 +253,38 @@ def test_an_answer_that_cannot_be_recorded_is_none(bad: Analysed) -> None:
     assert answers.read(pickle.dumps(GOOD)) == GOOD
     with pytest.raises(NoAnswerError):
         answers.read(pickle.dumps(bad))
+
+
+NESTED = b"\x80\x04}" + b")" + b"\x85" * 3_000_000 + b"K\x01s."
+"""A dictionary whose key is a tuple in a tuple in a tuple."""
+
+
+@pytest.mark.parametrize(
+    "message", [b"\x80\x04]r\xff\xff\xff\x7f.", b"\x80\x04(" + b"]" * 60_000_000 + b"l.", NESTED]
+)
+def test_an_answer_takes_neither_memory_nor_the_interpreter(message: bytes) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=read_with_little_memory, args=(message,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def read_with_little_memory(message: bytes) -> None:
+    """In a process that may die of it."""
+    processes.limit_memory(2 << 30)
+    with pytest.raises(NoAnswerError):
+        answers.read(message)
+
+
+def test_an_answer_may_have_all_the_parts_that_it_may_have() -> None:
+    objects = tuple(replace(MADE, sop_instance_uid=f"1.{at}") for at in range(10_000))
+    vectors = tuple(replace(VECTOR, kind=f"kind {at}") for at in range(10_000))
+    most = replace(GOOD, objects=objects, vectors=vectors)
+    assert answers.read(pickle.dumps(most)) == most
+    for protocol in (4, 5):
+        assert answers.read(pickle.dumps(GOOD, protocol=protocol)) == GOOD
 
 
 def test_the_words_of_an_answer_fit_on_a_line() -> None:
