@@ -21,6 +21,7 @@ from inference.description import Description, Task
 from inference.engine import precision
 from inference.engine.device import Device
 from inference.engine.precision import Choice
+from inference.engine.sliding_window import UnevenScores
 
 SEED = 20
 STEP_MM = 1.5  # of images whose spacing the options leave open
@@ -41,7 +42,7 @@ def chosen(network: Network, options: Options, description: Description, device:
         decision = rule(description, options.output, interpolated=False, classes=classes)
         bound = options.window.agreement
         return precision.choose(network, device, decision, seen, bound=bound)
-    except RuntimeError:  # (it takes no such window)
+    except (RuntimeError, UnevenScores):  # (it takes no such window: the first image will say so)
         return EXACT
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from inference.engine.device import Device
 from inference.engine.folding import folded
 from inference.engine.labelling import Rule, decided
-from inference.engine.sliding_window import Predict
+from inference.engine.sliding_window import Predict, UnevenScores
 
 BOUND = 0.995
 
@@ -52,6 +52,7 @@ def choose(
 
     The agreement is the smaller of the fraction of equal decisions and, where float32 finds
     anything but the first class, the Dice of all that is found, each voxel as its own class.
+    Raises UnevenScores when the network changes the size of a sample.
     """
     if bound > 1 or not available(quick, device):
         return Choice(precision=Precision.FLOAT32)
@@ -111,6 +112,8 @@ def prepared(network: torch.nn.Module, device: Device, dimensions: int) -> torch
 
 def _agreement(exact: Predict, quick: Predict, rule: Rule, batch: Tensor) -> float:
     expected, found = exact(batch)[0].float(), quick(batch)[0].float()
+    if expected.shape[1:] != batch.shape[2:]:
+        raise UnevenScores(f"{tuple(batch.shape[2:])} gives {tuple(expected.shape[1:])}")
     if not torch.isfinite(found).all():
         return 0.0
     one, other = decided(expected, rule), decided(found, rule)

@@ -15,6 +15,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from inference import phantom
 from inference.bundles import fast, grids, recipe
@@ -99,6 +100,19 @@ def test_labels_are_those_of_the_bundles_own_parts(common: Artifact, degrees: fl
 def test_a_volume_smaller_than_a_window(common: Artifact) -> None:
     image = chest(shape=(6, 20, 22))
     assert np.mean(engine(common).labels(image).labels == own(common, image)) >= 0.9999
+
+
+def test_scores_of_another_size_are_left_to_the_bundle_before_an_arithmetic_is_named(
+    common: Artifact,
+) -> None:
+    """Else float32 would run, and results would say bfloat16."""
+    options = {**common.description.options, "agreement": 0.0}
+    built = recipe.build(common.files, options, trusted=False, device="cpu")
+    halved = nn.Sequential(built.network, nn.AvgPool3d(2)).eval()
+    device = FakeDevice(memory_bytes=1 << 40, bfloat16=True)
+    description = replace(common.description, options=options)
+    assert fast.load(built, description, device) is not None
+    assert fast.load(replace(built, network=halved), description, device) is None
 
 
 def test_a_volume_between_all_axes_runs_as_the_bundle_has_it(common: Artifact) -> None:
