@@ -1,7 +1,7 @@
 """A bare network on its device: the same answers with whatever memory allows, which is remembered.
 
 When memory runs out fewer windows go at once, then sums of scores move to the host; smaller
-windows are the last resort, and `limits` says so.
+windows are the last resort of one image, and `limits` says so.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from inference.arrays.options import Options
 from inference.engine import precision, sliding_window
 from inference.engine.averaging import Mirrored
 from inference.engine.device import Device
-from inference.engine.effort import Effort, managed
+from inference.engine.effort import Effort, kept, limits, managed
 from inference.engine.labelling import finite
 from inference.engine.precision import Choice, Precision
 from inference.engine.sliding_window import Slab
@@ -63,6 +63,7 @@ class Runner:
         self._device = device
         self._meant = windows.windows(options.window, dimensions, batch=device.windows)
         self._effort = Effort(windows=self._meant, on_host=device.torch.type == "cpu")
+        self._used = self._effort
 
     def scores(self, image: Tensor, use: Callable[[Iterator[Slab], int], T]) -> T:
         """What `use` makes of the network's scores in slabs, and of the axis of their planes.
@@ -78,7 +79,8 @@ class Runner:
             return use(found, axis)
 
         with torch.inference_mode():
-            found, self._effort = managed(attempt, self._effort)
+            found, self._used = managed(attempt, self._effort)
+        self._effort = kept(self._used, self._meant)
         return found
 
     def whole(self, image: Tensor) -> Tensor:
@@ -98,12 +100,8 @@ class Runner:
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What a person must know of how it was computed."""
-        used, meant = self._effort.windows.size, self._meant.size
-        if used == meant:
-            return ()
-        words = [" x ".join(map(str, size)) for size in (used, meant)]
-        return (f"Memory allowed windows of {words[0]} voxels instead of the model's {words[1]}.",)
+        """What a person must know of how the last scores were computed."""
+        return limits(self._used, self._meant)
 
     def _axis(self, image: Tensor, effort: Effort) -> int:
         space = image.shape[1:]

@@ -21,7 +21,7 @@ from inference.bundles.recognition import Chain, Intensity, recognised
 from inference.description import Description
 from inference.engine import labelling, precision, resampling, sliding_window
 from inference.engine.device import Device
-from inference.engine.effort import Effort, managed
+from inference.engine.effort import Effort, kept, limits, managed
 from inference.engine.precision import Choice
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
@@ -44,7 +44,7 @@ class Labelled:
 
 
 class FastBundle:
-    """A recognised bundle on a device. What memory allows is remembered from image to image."""
+    """A recognised bundle on a device. How much fits at once is remembered from image to image."""
 
     def __init__(
         self,
@@ -82,8 +82,9 @@ class FastBundle:
         series = [image.roles[role].array for role in roles] or [volume.array]
         with torch.inference_mode():
             seen = self._seen(series, grid)
-            found, self._effort = managed(lambda one: self._label(seen, grid, one), self._effort)
-        return Labelled(labels=found.numpy(), limits=self._limits())
+            found, used = managed(lambda one: self._label(seen, grid, one), self._effort)
+        self._effort = kept(used, self._chain.windows)
+        return Labelled(labels=found.numpy(), limits=limits(used, self._chain.windows))
 
     def _seen(self, series: Sequence[NDArray[np.generic]], grid: resampling.Mapping) -> Tensor:
         """The image as the network sees it, (channel, right, front, head), on the host."""
@@ -105,13 +106,6 @@ class FastBundle:
             divided=not self._chain.rule.scale_free,
         )
         return labelling.label(slabs, grid, self._chain.rule, axis=axis)
-
-    def _limits(self) -> tuple[str, ...]:
-        used, meant = self._effort.windows.size, self._chain.windows.size
-        if used == meant:
-            return ()
-        words = [" x ".join(map(str, size)) for size in (used, meant)]
-        return (f"Memory allowed windows of {words[0]} voxels instead of the model's {words[1]}.",)
 
 
 def load(recipe: Recipe, description: Description, device: Device) -> FastBundle | None:

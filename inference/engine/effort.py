@@ -1,7 +1,8 @@
 """When memory runs out, the same volume is tried with less at once; what worked is kept.
 
 Fewer windows at a time, then sums of scores on the host, give the same labels. Smaller windows
-show the network less around each voxel and are the last resort: the result has to say so.
+show the network less around each voxel and are the last resort: the result has to say so, and the
+next volume begins with the windows that are meant, so that no result depends on those before it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,19 @@ def first_that_fits(run: Callable[[E], T], efforts: Sequence[E]) -> tuple[T, E]:
             if not is_exhausted(error):
                 raise
     return run(last), last
+
+
+def kept(used: Effort, meant: Windows) -> Effort:
+    """What the next volume begins with: as little at once, in windows of the size that is meant."""
+    return replace(used, windows=replace(used.windows, size=meant.size))
+
+
+def limits(used: Effort, meant: Windows) -> tuple[str, ...]:
+    """What a person must know of how a result was computed."""
+    if used.windows.size == meant.size:
+        return ()
+    words = [" x ".join(map(str, size)) for size in (used.windows.size, meant.size)]
+    return (f"Memory allowed windows of {words[0]} voxels instead of the model's {words[1]}.",)
 
 
 def _attempts(effort: Effort | None) -> Iterator[Effort]:
