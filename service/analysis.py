@@ -75,6 +75,7 @@ def serve(pipe: Connection, setup: Setup, watch: Watch) -> None:
     Thread(target=_listen, args=(pipe, asked, analyst.ahead), name="tasks", daemon=True).start()
     while (next_one := asked.get()) is not None:
         answer = analyst.answer(*next_one)
+        del next_one  # a study that was read ahead is not kept until another task comes
         pipe.send(answer)
         if isinstance(answer, Failed) and answer.exhausted:
             return

@@ -112,10 +112,10 @@ class Endings:
         reason = "the model was changed since; a job for it as it is now takes its place"
         return Ending(outcome="superseded" if kept else "lost", reason=reason)
 
-    def released(self, job: Job) -> Ending:
+    def released(self, job: Job, reason: str) -> Ending:
         """As if it had not been claimed."""
         kept = self._queue.release(job)
-        return Ending(outcome="released" if kept else "lost", reason="the node stops")
+        return Ending(outcome="released" if kept else "lost", reason=reason)
 
     def _keep(self, job: Job, analysed: Analysed) -> Ending:
         results = self._write(analysed)

@@ -2,7 +2,8 @@
 
 - What fails beside a running job is nobody's attempt but that job's, since nothing says whose fault
   a crash was. So it happens to a job once at most: one that is tried again runs with nothing beside
-  it, and one that failed itself is not read ahead. Where jobs have one attempt, nothing is.
+  it, in another child if this one may still read (`leaves_alone`), and one that failed itself is
+  not read ahead. Where jobs have one attempt, nothing is.
 - A reservation holds nobody up (storage/claims.py) and ends with the child that reads for it.
 """
 
@@ -14,7 +15,7 @@ from service import log
 from service.child import Child
 from service.retry import Policy
 from service.tasks import Task
-from storage.errors import CatalogueUnavailable
+from storage.errors import CatalogueUnavailable, OutOfSpace
 from storage.queue import Queue
 from storage.records import Job
 
@@ -45,6 +46,7 @@ class NextJob:
         self._task = task
         self._job: Job | None = None
         self._told = False  # the child may hold something
+        self._begun: set[int] = set()  # jobs whose studies it may still be reading
         self._next_look = 0.0
         self._next_beat = 0.0
 
@@ -63,19 +65,26 @@ class NextJob:
             return
         try:
             self._look(child)
-        except CatalogueUnavailable as error:  # a reservation ends by itself
+        except (CatalogueUnavailable, OutOfSpace) as error:  # a reservation ends by itself
             self._next_look = time.monotonic() + self._beat_seconds
             log.failure("failure", error, detail="no job could be reserved", job_id=beside.job_id)
 
     def claimed(self, job: Job) -> None:
         """The worker has this job now; if it was reserved, another can be."""
         self._next_look = 0.0
+        self._begun.discard(job.job_id)
         if self._job is not None and self._job.job_id == job.job_id:
             self._job = None
+
+    def leaves_alone(self, job: Job) -> bool:
+        """Whether the child may be asked for a job as it is, whatever else it may be reading."""
+        return not self._begun or has_company(job.attempts, self._policy)
 
     def give_up(self, child: Child | None) -> None:
         """Nothing comes next; None: the child ended, and with it what it had read."""
         job, self._job = self._job, None
+        if child is None:
+            self._begun.clear()
         if child is not None and self._told:
             child.read_next(None)
         self._told = False
@@ -83,7 +92,7 @@ class NextJob:
             return
         try:
             self._queue.unreserve(job)
-        except CatalogueUnavailable as error:  # it ends by itself
+        except (CatalogueUnavailable, OutOfSpace) as error:  # it ends by itself
             log.failure("failure", error, detail="a reservation was not ended", job_id=job.job_id)
 
     def _look(self, child: Child) -> None:
@@ -101,6 +110,8 @@ class NextJob:
         )
         self._next_beat = time.monotonic() + self._beat_seconds
         task = None if self._job is None else self._task(self._job)
+        if self._job is not None and task is not None:
+            self._begun.add(self._job.job_id)
         if task is not None or self._told:
             child.read_next(task)
         self._told = task is not None

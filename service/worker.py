@@ -19,7 +19,7 @@ from service.stopping import Stop
 from service.tasks import Analysed, Answer, Failed, Ready, Setup, Task, Unreadable
 from service.warm_child import WarmChild
 from storage.catalog import Catalog
-from storage.errors import CatalogueUnavailable
+from storage.errors import CatalogueUnavailable, OutOfSpace
 from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import Job
@@ -28,6 +28,7 @@ CLAIM_SECONDS = 0.1  # between two looks for work
 ANSWER_SECONDS = 0.2  # between two looks at stop and lease
 LATE = timedelta(seconds=5)  # a job whose series grows waits for what the series becomes
 LATEST = timedelta(hours=1)  # and not for ever: instances may also have been given up
+NOT_ALONE = "may still read for another job; what is tried again runs alone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +180,9 @@ class Worker:
 
     def _analyse(self, child: Child, work: Assignment) -> Ending:
         job = work.job
+        if not self._next.leaves_alone(job):
+            self._bury_child(NOT_ALONE)
+            return self._endings.released(job, NOT_ALONE)
         try:
             deadline = self._terms.deadlines[job.request.model]
             child.ask(self._task(work), deadline_seconds=deadline)
@@ -219,7 +223,7 @@ class Worker:
         self._look_ahead(child, job)
         while (answer := child.answer(seconds=ANSWER_SECONDS)) is None or isinstance(answer, Ready):
             if patience.ended():
-                return self._endings.released(job)
+                return self._endings.released(job, "the node stops")
             if time.monotonic() - beat >= self._terms.lease.total_seconds() / 4:
                 beat = time.monotonic()
                 if not self._heartbeat(job):
@@ -236,7 +240,7 @@ class Worker:
     def _heartbeat(self, job: Job) -> bool:
         try:
             return self._queue.heartbeat(job, lease_until=datetime.now(UTC) + self._terms.lease)
-        except CatalogueUnavailable as error:  # the token decides at the end
+        except (CatalogueUnavailable, OutOfSpace) as error:  # the token decides at the end
             log.failure("failure", error, detail="no heartbeat", job_id=job.job_id)
             return True
 

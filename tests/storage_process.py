@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from storage.catalog import Catalog
 from storage.database import open_database, upgrade
 from storage.errors import OutOfSpace
 from storage.instances import InstanceStore
 from storage.queue import Queue
-from storage.records import Instance
+from storage.records import Instance, Job
 from storage.registration import register
 from tests.records import START, complete, instance
 
@@ -63,14 +64,17 @@ def stop_here() -> None:
 
 
 def working(url: str, name: str) -> None:
-    """Claims and completes until nothing is left, and says each job it did."""
+    """Claims, reserves the next and completes until nothing is left; says each job it did."""
     queue = Queue(open_database(url))
     lease = START + timedelta(seconds=60)
-    while (
-        job := queue.claim(worker=name, models=["lung-ct"], now=START, lease_until=lease)
-    ) is not None:
+    wanted: dict[str, Any] = {"worker": name, "models": ["lung-ct"], "now": START}
+    coming: Job | None = None
+    while (job := queue.claim(**wanted, lease_until=lease, reserved=coming)) is not None:
+        coming = queue.reserve(**wanted, until=lease)
         if complete(queue, job):
             say(job.job_id)
+        if coming is not None and not queue.keep_reserved(coming, until=lease):
+            coming = None
 
 
 def filling(url: str, folder: str) -> None:

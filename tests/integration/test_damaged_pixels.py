@@ -11,15 +11,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
-from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLSLossless
 
 from service.decoding_notes import LENGTH, NAME, SLOTS, DecodingNotes
-from tests.workplace import Workplace, slices
-
-START_OF_FRAME = b"\xff\xf7"  # ISO 14495-1: length (2 bytes), then the bits of a sample
-IMPOSSIBLE_BITS = 20
+from tests.damaged import compressed, damage
+from tests.workplace import Workplace
 
 
 @pytest.fixture
@@ -27,21 +23,6 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     made = Workplace(tmp_path)
     yield made
     made.database.close()
-
-
-def compressed() -> list[Dataset]:
-    """A series in JPEG-LS."""
-    made = slices()
-    for dataset in made:
-        dataset.compress(JPEGLSLossless, generate_instance_uid=False)
-    return made
-
-
-def damage(dataset: Dataset) -> None:
-    """Samples of more bits than JPEG-LS has: one byte is another."""
-    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
-    frame[frame.index(START_OF_FRAME) + 4] = IMPOSSIBLE_BITS
-    dataset.PixelData = encapsulate([bytes(frame)])
 
 
 def test_the_instance_that_ended_the_process_is_named_and_attempts_are_bounded(

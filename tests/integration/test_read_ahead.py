@@ -2,17 +2,16 @@
 signals.
 
 Nothing here measures time. Not covered: PostgreSQL (contracts/test_storage_queue has the verbs on
-both), a GPU, memory that runs out (unit/test_read_ahead).
+both), a GPU, memory that runs out (unit/test_read_ahead), studies that crash or never answer
+(test_read_ahead_faults).
 """
 
 import multiprocessing
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from service.analysis import Analyst
 from service.assignment import assigned
 from service.stopping import Stop
 from service.tasks import Analysed
-from service.worker import Worker
-from storage.overview import Outcome
 from storage.records import Job, Priority, SeriesState
 from tests.logs import events, logging_to
+from tests.reading_ahead import meanwhile, outcomes, queue, reserved, wait_for, work
 from tests.workplace import Workplace, slices
 
 
@@ -37,61 +35,8 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     made.database.close()
 
 
-def queue(place: Workplace, model: str, *names: str) -> None:
-    """A series of each name, its job due in this order."""
-    for name in names:
-        place.receive(slices(name))
-        place.close(model, destinations=("pacs",))
-
-
-def work(worker: Worker, jobs: int) -> None:
-    try:
-        for _ in range(jobs):
-            assert worker.step()
-    finally:
-        worker.close()
-
-
-def outcomes(place: Workplace) -> list[Outcome]:
-    """Of every series, in the order they came; one job each."""
-    return [outcome for series in place.series() for outcome in series.outcomes]
-
-
 def job_lines(file: Path) -> list[dict[str, Any]]:
     return [line for line in events(file) if line["event"] == "job"]
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 50) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if answer := check():
-            return answer
-        time.sleep(0.02)
-    raise AssertionError("not in time")
-
-
-@contextmanager
-def meanwhile(act: Callable[[], object]) -> Iterator[None]:
-    """Beside what is inside; what it raises is raised at the end."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            act()
-        except BaseException as error:  # noqa: BLE001  (raised again in the test's own thread)
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield
-    thread.join()
-    if raised:
-        raise raised[0]
-
-
-def reserved(place: Workplace) -> list[bool]:
-    """Of each job, in the order they came, whether a worker reads it ahead."""
-    return [outcome.reserved_until is not None for outcome in outcomes(place)]
 
 
 def test_the_next_study_is_read_while_one_is_computed(place: Workplace, tmp_path: Path) -> None:
