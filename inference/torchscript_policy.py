@@ -30,6 +30,7 @@ DENIED = re.compile(
 RUNS_ON_LOADING = re.compile(rb"__(set|get)state__")
 CPP_CLASSES = re.compile(rb"torch\.classes|__torch__\.torch\.classes")
 CODE = re.compile(r"code/.*\.py", re.IGNORECASE)  # as torch's reader finds records
+OF_PROGRAMS = ("constants.pkl", "model.json")  # one of which torch.jit.load must find
 ARCHIVE = b"PK\x03\x04"  # bytes that begin otherwise torch may read as another format
 ALLOW = (
     "an administrator may allow it: hounsfield models CONFIG --trust NAME, then "
@@ -43,6 +44,19 @@ def check(content: bytes) -> None:
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         raise ModelRefused(f"the strict policy refuses TorchScript: {found[0]}{more}; {ALLOW}")
+
+
+def is_program(content: bytes) -> bool:
+    """Whether torch would find a program in a file, by its own reader: others read other archives.
+
+    A file with what every program has, and without code, is one too: it may be of an old format.
+    """
+    try:
+        reader: Any = torch._C.PyTorchFileReader(io.BytesIO(content))  # noqa: SLF001  (no public one)
+        records = [name.lower() for name in reader.get_all_records()]
+    except RuntimeError:  # no archive
+        return False
+    return any(name in OF_PROGRAMS or CODE.fullmatch(name) for name in records)
 
 
 def violations(content: bytes) -> tuple[str, ...]:

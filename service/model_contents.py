@@ -4,7 +4,6 @@ Reads files that nobody has approved, and loads TorchScript whose text is harmle
 can do nothing else (`service.inspection`).
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,9 +22,8 @@ def beyond_strict(path: Path, digests: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: Python, runs as it is"
         elif name in bundle.NAMES:
             yield from (f"{name}: {what}" for what in _of_bundle(name, files.read(name)))
-        elif _has_code(files.place(name)):
-            found = torchscript_policy.violations(files.read(name))
-            yield from (f"{name}: {what}" for what in found)
+        elif torchscript_policy.is_program(content := files.read(name)):
+            yield from (f"{name}: {what}" for what in torchscript_policy.violations(content))
 
 
 def _of_bundle(name: str, content: bytes) -> Iterator[str]:
@@ -37,11 +35,3 @@ def _of_bundle(name: str, content: bytes) -> Iterator[str]:
         yield str(reason)
         return
     yield from map(str, policy.violations(tree, names))
-
-
-def _has_code(place: Path) -> bool:
-    """Whether torch could find a program in it: its reader compares names without their case."""
-    if not zipfile.is_zipfile(place):
-        return False
-    with zipfile.ZipFile(place) as archive:
-        return any("/code/" in name.lower() for name in archive.namelist())

@@ -23,6 +23,7 @@ Tree = dict[str, Any]
 
 LARGEST = 16 << 20  # bytes of a configuration
 MOST_ITEMS = 100_000
+MERGE = "tag:yaml.org,2002:merge"
 DEEPEST = 100
 NAMES = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 METADATA = "configs/metadata.json"
@@ -81,13 +82,40 @@ def parse(name: str, content: bytes) -> Tree:
     if len(content) > LARGEST:
         raise ModelRefused(f"{name} is larger than {LARGEST >> 20} MiB")
     try:
-        tree = json.loads(content) if name.endswith(".json") else yaml.safe_load(content)
+        tree = json.loads(content) if name.endswith(".json") else _yaml(content)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ModelRefused(f"{name} is not readable: {type(error).__name__}") from error
     if not isinstance(tree, dict):
         raise ModelRefused(f"{name} is no table")
     _refuse_excess(name, tree)
     return tree
+
+
+def _yaml(content: bytes) -> Any:
+    return yaml.load(content, Loader=_Bounded)  # noqa: S506  (a SafeLoader)
+
+
+class _Bounded(yaml.SafeLoader):
+    """Of which a few lines cannot merge (`<<`) any number of items into one table."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """As the SafeLoader does; yaml.YAMLError for more than MOST_ITEMS."""
+        if sum(map(self._flattened, _merged(node))) > MOST_ITEMS:
+            raise yaml.YAMLError("merges too many items")
+        super().flatten_mapping(node)
+
+    def _flattened(self, node: yaml.Node) -> int:
+        if not isinstance(node, yaml.MappingNode):
+            return 0
+        self.flatten_mapping(node)
+        return len(node.value)
+
+
+def _merged(node: yaml.MappingNode) -> Iterator[yaml.Node]:
+    """What a table's `<<` name, each as often as they do."""
+    for key, value in node.value:
+        if key.tag == MERGE:
+            yield from value.value if isinstance(value, yaml.SequenceNode) else (value,)
 
 
 def _refuse_excess(name: str, tree: Tree) -> None:

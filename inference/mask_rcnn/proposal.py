@@ -5,17 +5,16 @@ one and none is carried out, so that `--add`, which no sandbox confines, runs no
 """
 
 import pickletools
-import zipfile
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from inference import archives
 from inference.arrays import proposals
 from inference.mask_rcnn.options import DEFAULTS
 
 SUFFIXES = (".pt", ".pth")
-MOST_BYTES = 16 << 20  # of the names; those of a Mask R-CNN are 50 KB
 LAST_BIAS = "roi_heads.mask_predictor.mask_fcn_logits.bias"  # (class,)
 COUNTS_BATCHES = "backbone.body.bn1.num_batches_tracked"
 MOST_CLASSES = 1000
@@ -49,15 +48,8 @@ def names(path: Path) -> Mapping[str, int]:
     A tensor's name and its storage's length come before its persistent id, in that order. Empty
     for a file that is none.
     """
-    if not zipfile.is_zipfile(path):
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        listed = [one for one in archive.infolist() if one.filename.endswith("/data.pkl")]
-        if len(listed) != 1 or listed[0].file_size > MOST_BYTES:
-            return {}
-        content = archive.read(listed[0])
     try:
-        return dict(_tensors(content))
+        return dict(_tensors(archives.record(path, "/data.pkl")))
     except ValueError:  # (no pickle)
         return {}
 

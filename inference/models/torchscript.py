@@ -7,14 +7,13 @@ static check of `torchscript_policy` comes first. What goes in and out: `[option
 
 import io
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from inference import torchscript_policy
+from inference import archives, torchscript_policy
 from inference.arrays import arithmetic, proposals
 from inference.arrays.model import ArrayModel
 from inference.arrays.options import parse
@@ -58,10 +57,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive with code, as torch.jit.save writes; reads the names in it."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+    return any("/code/" in name for name in archives.names(path))
 
 
 def _function(artifact: Artifact, name: str, device: Device) -> Function:

@@ -5,14 +5,27 @@ Not covered: folders that change while they are added.
 
 import json
 import os
+import struct
 import time
+import zipfile
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inference import archives
 from inference.models import monai_bundle
-from service import approvals, config, model_add, model_folder, model_trust, sidecar
+from service import (
+    approvals,
+    config,
+    kinds,
+    model_add,
+    model_folder,
+    model_trust,
+    processes,
+    sidecar,
+)
 from service.model_folder import NoModelError
 from service.validation import ConfigurationError
 from tests.hostile_bundles import configurations
@@ -219,3 +232,75 @@ def test_names_cannot_hide_what_an_administrator_is_shown(
     state = approvals.stopped(bundle, sidecar.read(bundle).files, trusted=False, approval=None)
     assert state is not None
     assert state.isprintable()
+
+
+def packed(file: Path, *, says: int) -> None:
+    """A record of 1 500 MiB in some bytes, whose size is said to be another."""
+    chunk = bytes(1 << 20)
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as archive,
+        archive.open("m/data.pkl", "w") as record,
+    ):
+        for _ in range(1500):
+            record.write(chunk)
+    content = bytearray(file.read_bytes())
+    place = content.rindex(b"PK\1\2") + 24  # of the size, in the list at the end
+    content[place : place + 4] = says.to_bytes(4, "little")
+    file.write_bytes(content)
+
+
+def endless(file: Path) -> None:
+    """An archive whose list of records is nearly the whole of a file of many holes."""
+    size = 8 << 30
+    with file.open("wb") as opened:
+        opened.truncate(size)
+        opened.seek(size)
+        opened.write(struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, 0))
+        opened.write(struct.pack("<4sIQI", b"PK\6\7", 0, size, 1))
+        opened.write(struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+
+
+def merged(file: Path) -> None:
+    """A few lines of YAML, each of which takes ten times what the one before has."""
+    lines = [f"a{at}: &a{at} {{<<: [{', '.join([f'*a{at - 1}'] * 10)}]}}" for at in range(1, 11)]
+    file.write_text("\n".join(["a0: &a0 {k0: 1, k1: 2}", *lines, PARTS]))
+
+
+@pytest.mark.parametrize("which", ["packed", "endless", "merged"])
+def test_a_description_that_swells_is_refused_in_little_memory(bundle: Path, which: str) -> None:
+    (bundle / "configs/inference.json").unlink()
+    match which:
+        case "packed":
+            packed(bundle / "model.pt", says=1000)
+        case "endless":
+            endless(bundle / "model.pt")
+        case _:
+            merged(bundle / "configs/inference.yaml")
+    process = get_context("spawn").Process(target=described_with_little_memory, args=(bundle,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def described_with_little_memory(path: Path) -> None:
+    """In a process that may not have enough."""
+    kinds.kinds(config.MODELS, defining=config.SIDECAR)
+    processes.limit_memory(1 << 30)
+    with pytest.raises(ConfigurationError):
+        model_add.proposal(path)
+
+
+def test_an_archive_that_is_damaged_is_no_model(tmp_path: Path) -> None:
+    """Each byte of its lists in turn is another."""
+    whole = tmp_path / "whole.pt"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02.")
+        archive.writestr("m/code/\u00e9.py", b"")
+    content = whole.read_bytes()
+    for place in range(len(content)):
+        for value in (0, 1, 0x80, 0xFF):
+            damaged = bytearray(content)
+            damaged[place] = value
+            whole.write_bytes(damaged)
+            archives.names(whole)
+            archives.record(whole, "/data.pkl")

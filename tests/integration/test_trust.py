@@ -128,10 +128,20 @@ def test_a_file_that_changed_or_came_stops_the_model(toml: Path, name: str, text
 
 
 def test_a_strict_model_is_stopped_by_a_changed_file_too(toml: Path) -> None:
-    toml.write_text(toml.read_text().replace('"trusted"', '"strict"'))
+    strict = toml.read_text().replace('"trusted"', '"strict"')
+    toml.write_text(strict.replace('"python"', '"torchscript"'))
     assert state(toml) == "strict"
     (toml.parent / "mine/model.py").write_text("x = 1\n")
     assert state(toml).startswith("stopped: model.py changed since it was added")
+
+
+def test_python_that_is_strict_is_stopped_before_any_job(
+    toml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml.write_text(toml.read_text().replace('"trusted"', '"strict"'))
+    assert state(toml) == 'stopped: Python code runs only with trust = "trusted"'
+    assert cli.main(["check", str(toml)]) == 0
+    assert "model 'mine' is stopped: Python code" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -351,6 +361,30 @@ def crashing_torchscript(file: Path) -> None:
         record = deep if name == "constants.pkl" else reader.get_record(name)
         writer.write_record(name, record, len(record))
     writer.write_end_of_file()
+
+
+class Opens(torch.nn.Module):
+    """Which would have a file of the machine for its weights."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + torch.from_file("/etc/passwd", shared=False, size=10)
+
+
+@confinable
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_program_is_shown_in_an_archive_that_only_torch_reads(
+    toml: Path, capsys: pytest.CaptureFixture[str], *, hidden: bool
+) -> None:
+    script = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.13
+        torch.jit.save(torch.jit.script(Opens()), script)  # type: ignore[no-untyped-call]
+    content = script.getvalue()
+    if hidden:  # a comment that looks like the end of an archive, where Python looks for one
+        content = content[:-2] + b"\4\0PK\5\6"
+    (toml.parent / "mine/model.pt").write_bytes(content)
+    assert cli.main(["models", str(toml), "--add", str(toml.parent / "mine")]) == 0
+    assert cli.main(["models", str(toml), "--trust", "mine", "--yes"]) == 0
+    assert ".py calls aten::from_file" in capsys.readouterr().out
 
 
 def test_the_command_loads_no_reader_of_models_itself(toml: Path) -> None:
