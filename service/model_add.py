@@ -13,7 +13,7 @@ from tomlkit import TOMLDocument
 
 from inference.errors import ModelRefused
 from inference.models import FileModelModule
-from service import kinds, model_folder, sidecar
+from service import kinds, model_folder, model_states, sidecar
 from service.config import MODELS, SIDECAR
 from service.exits import SUCCESS
 from service.model_folder import NoModelError
@@ -53,14 +53,15 @@ def add(path: Path) -> int:
 def _renewed(path: Path, file: Path) -> TOMLDocument:
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     document["files"] = files = model_folder.digests(path)
-    print(f"{file}: the digests of {len(files)} files renewed")
+    print(f"{file}: [files] renewed, {len(files)} in all")
     return document
 
 
 def _new(path: Path, file: Path) -> TOMLDocument:
     kind, proposed = proposal(path)
     document = drafted(path, proposed)
-    print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}")
+    trust = ", trust = 'trusted'" if kind == model_states.PYTHON else ""
+    print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}{trust}")
     return document
 
 

@@ -4,6 +4,8 @@ from service import approvals, sandbox
 from service.config import Artifact, Configuration, Model
 
 STOPPED = "stopped: "
+PYTHON = "python"
+UNTRUSTED = 'Python code runs only with trust = "trusted"'
 
 
 def stopped(configuration: Configuration) -> dict[str, str]:
@@ -21,6 +23,8 @@ def state(configuration: Configuration, model: Model) -> str | None:
     artifact = model.artifact
     if artifact is None:
         return None
+    if model.kind == PYTHON and not artifact.trusted:
+        return f"{STOPPED}{UNTRUSTED}"
     lacking = sandbox.lacking() if artifact.trusted else None
     if lacking is not None:
         return f"{STOPPED}trusted code does not run: nothing would keep it from {lacking}"

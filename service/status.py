@@ -254,8 +254,8 @@ def _waits(outcome: Outcome, *, now: datetime) -> str:
         if outcome.due_at > now:
             return f"attempt {outcome.attempts + 1} {ago(outcome.due_at, now=now)}"
         if _is_read_ahead(outcome, now=now):
-            return f"comes next, reading ahead, waits since {ago(outcome.due_at, now=now)}"
-        return f"waits for a worker since {ago(outcome.due_at, now=now)}"
+            return f"comes next, due {ago(outcome.due_at, now=now)}"
+        return f"waits for a worker, due {ago(outcome.due_at, now=now)}"
     return ""
 
 
@@ -281,7 +281,8 @@ def _deliveries(deliveries: list[Delivery], *, now: datetime) -> str:
     if open_.state is DeliveryState.DUE:
         words += f" since {ago(open_.created_at, now=now)}"
     if open_.attempts:
-        words += f", {open_.attempts} attempts, next {ago(open_.due_at, now=now)}"
+        plural = "" if open_.attempts == 1 else "s"
+        words += f", {open_.attempts} attempt{plural}, next {ago(open_.due_at, now=now)}"
     return words + (f": {open_.last_error}" if open_.last_error else "")
 
 

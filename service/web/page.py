@@ -75,6 +75,8 @@ def _destinations(reading: Reading) -> str:
         [escape(name), *(str(states.get(state, 0)) for state in DeliveryState)]
         for name, states in sorted(numbers.items())
     ]
+    if not rows:
+        return "<p>Nothing to send yet.</p>"
     return _table(["destination", *(state.value for state in DeliveryState)], rows)
 
 
