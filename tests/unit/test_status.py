@@ -58,7 +58,7 @@ def test_it_says_which_job_is_read_ahead(until: int | None, *, said: bool) -> No
         reserved_until=None if until is None else NOW + timedelta(seconds=until),
     )  # fmt: skip
     words = status._outcome_words(waiting, now=NOW)
-    assert ("comes next, reading ahead" in words) is said
+    assert ("comes next, due" in words) is said
     assert ("waits for a worker" in words) is not said
 
 
