@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
@@ -46,12 +47,16 @@ def beyond_strict(
         name="inspection",
         daemon=True,
     )
+    late = threading.Timer(SECONDS + 1, process.kill)  # while half an answer is waited for
+    late.daemon = True
     try:
         with sandbox.bare_environment(scratch.path):
             process.start()
         theirs.close()
+        late.start()
         return _lines(_answer(ours, process, scratch))
     finally:
+        late.cancel()
         process.kill()
         process.join()
         ours.close()
@@ -74,6 +79,8 @@ def _answer(
         return ours.recv_bytes(MOST_ANSWERED)
     except (EOFError, OSError) as error:
         process.join(timeout=1.0)
+        if time.monotonic() > until:
+            raise InspectionError(f"it took more than {SECONDS:g} s") from error
         ended = processes.how_it_ended(process.exitcode)
         raise InspectionError(f"its process {ended}") from error
 
