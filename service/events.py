@@ -50,10 +50,12 @@ FIELDS: Mapping[str, str] = {
     "objects": "number of result objects",
     "outcome": "how it ended; the event's text lists the values",
     "path": "path of the request, or of a file of the node",
-    "peak_bytes": "of an attempt: the most memory in use on its device, loaded models included",
+    "peak_bytes": "of an attempt: the most memory in use on its device, loaded models included; "
+    "on a CPU: since the process that runs models began",
     "peer_address": "IP address of the peer",
     "process_id": "of the process that the event is about",
-    "read_ahead_seconds": "of an attempt: reading that was done while the job before it ran",
+    "read_ahead_seconds": "of an attempt: reading that was done while the job before it ran; "
+    "on a CPU none beside the first run of a model",
     "read_seconds": "of an attempt: files to a volume, or what was left of that",
     "reason": "why, in words, without identifiers",
     "refused": "instances answered with a failure status",
