@@ -22,7 +22,8 @@ from inference.nnunet.labels import Labels
 
 LARGEST = "remove_all_but_largest_component_from_segmentation"
 MODULE = "nnunetv2.postprocessing.remove_connected_components"
-LONGEST = 1 << 20  # bytes
+LONGEST = 1 << 16  # bytes of a pickle; of a hundred labels it has 10 KB
+MOST_LABELS = 10_000
 KNOWN = {"labels_or_regions", "background_label"}
 OPCODES = {
     "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "BINGET", "EMPTY_LIST", "EMPTY_DICT",
@@ -57,24 +58,32 @@ def parse(content: bytes, name: str) -> tuple[Step, ...]:
 
 def _steps(functions: Any, arguments: Any) -> Iterator[Step]:
     for function, given in zip(functions, arguments, strict=True):
+        if not isinstance(function, str):
+            raise TypeError(f"{type(function).__name__} instead of a function's name")
         if function != LARGEST:
             raise ValueError(f"{function} is not known")
         unknown = given.keys() - KNOWN
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))} is not known")
         yield Step(
-            values=tuple(sorted(set(_flat(given["labels_or_regions"])))),
+            values=tuple(sorted(_flat(given["labels_or_regions"]))),
             background=_number(given.get("background_label", 0)),
         )
 
 
-def _flat(given: Any) -> Iterator[int]:
+def _flat(given: Any) -> set[int]:
     """A label, or the labels of regions: what is looked at is the union of all."""
-    if isinstance(given, list | tuple):
-        for one in given:
-            yield from _flat(one)
-    else:
-        yield _number(given)
+    waiting, seen, found = [given], 0, set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list | tuple):
+            seen += 1 + len(one)
+            if seen > MOST_LABELS:
+                raise ValueError(f"more than {MOST_LABELS} labels")
+            waiting.extend(one)
+        else:
+            found.add(_number(one))
+    return found
 
 
 def _number(given: Any) -> int:
@@ -122,8 +131,8 @@ class _Kind:
     """A type of whole numbers, little-endian."""
 
     def __init__(self, name: object, *_: object) -> None:
-        if name not in WHOLE_NUMBERS:
-            raise ValueError(f"numbers of type {name}")
+        if not isinstance(name, str) or name not in WHOLE_NUMBERS:
+            raise ValueError("numbers of another type")
         self.signed = str(name).startswith("i")
 
     def __setstate__(self, state: tuple[object, ...]) -> None:

@@ -255,12 +255,31 @@ def test_an_answer_that_cannot_be_recorded_is_none(bad: Analysed) -> None:
         answers.read(pickle.dumps(bad))
 
 
-NESTED = b"\x80\x04}" + b")" + b"\x85" * 3_000_000 + b"K\x01s."
-"""A dictionary whose key is a tuple in a tuple in a tuple."""
+NESTED = b"\x80\x04}" + b")" + b"\x85" * 900_000 + b"K\x01s."
+"""A table whose key is a tuple in a tuple in a tuple."""
+DOUBLED = b"\x80\x04})\x94" + b"".join(b"h%c\x86\x94" % at for at in range(60)) + b"K\x01s."
+"""A table whose key has the one before twice, sixty times."""
 
 
+def doubled_messages() -> bytes:
+    """The same of messages instead of tuples."""
+    made: Failed = Failed(reason="")
+    for _ in range(60):
+        made = Failed(reason=made, exhausted=made)  # type: ignore[arg-type]
+    return b"\x80\x04}" + pickle.dumps(made, protocol=4)[2:-1] + b"K\x01s."
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "message", [b"\x80\x04]r\xff\xff\xff\x7f.", b"\x80\x04(" + b"]" * 60_000_000 + b"l.", NESTED]
+    "message",
+    [
+        b"\x80\x04]r\xff\xff\xff\x7f.",
+        b"\x80\x04(" + b"]" * 60_000_000 + b"l.",
+        NESTED,
+        DOUBLED,
+        doubled_messages(),
+    ],
+    ids=["memo", "lists", "nested", "doubled", "doubled messages"],
 )
 def test_an_answer_takes_neither_memory_nor_the_interpreter(message: bytes) -> None:
     process = multiprocessing.get_context("spawn").Process(

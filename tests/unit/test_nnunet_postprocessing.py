@@ -107,6 +107,13 @@ def test_pickles_that_call_are_refused_and_not_run(function: Any, tmp_path: Path
     assert not trace.exists()
 
 
+def doubled(inside: list[object]) -> list[object]:
+    """A list that has the one before twice, sixty times."""
+    for _ in range(60):
+        inside = [inside, inside]
+    return inside
+
+
 SELF = b"](}(\x8c\x11labels_or_regions]q\x63h\x63aue"  # a list that holds itself
 HOSTILE = {
     "nothing": b"",
@@ -126,6 +133,10 @@ HOSTILE = {
     "unknown arguments": pickle.dumps(([LARGEST], [{"labels_or_regions": 1, "minimum": 5}])),
     "a label that is text": pickle.dumps(([LARGEST], [{"labels_or_regions": "1"}])),
     "a list in itself": b"\x80\x04" + pickle.dumps([LARGEST])[2:-1] + SELF + b"\x86.",
+    "labels without end": pickle.dumps(([LARGEST], [{"labels_or_regions": doubled([1])}])),
+    "no labels without end": pickle.dumps(([LARGEST], [{"labels_or_regions": doubled([])}])),
+    "a name without end": pickle.dumps(([doubled(["x"])], [{"labels_or_regions": 1}])),
+    "a key too deep": b"\x80\x04})" + b"\x85" * 1_000_000 + b"K\x01s.",
     "no labels": pickle.dumps(([LARGEST], [{}])),
     "arguments that are none": pickle.dumps(([LARGEST], [7])),
 }
