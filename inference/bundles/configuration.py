@@ -40,6 +40,7 @@ PARSES = re.compile(r"\$\s*json\.loads\(\s*pathlib\.Path\(\s*@(\w+)\s*\)\.read_t
 """An item that is what the metadata say."""
 INSIDE = re.compile(r"\b(models/[\w.-]+\.pth?)['\"]?\s*$")
 METADATA_INSIDE = re.compile(rf"\b({re.escape(METADATA)})['\"]?\s*$")
+RUN = ("$", "@", "%")  # how texts begin that MONAI resolves
 SIDE_FILE = "_side_file_"  # key of the table that stands for what such a file holds
 
 NETWORKS = ("network_def", "network")
@@ -130,6 +131,23 @@ def _refuse_excess(name: str, tree: Tree) -> None:
             if seen > MOST_ITEMS or depth > DEEPEST:
                 raise ModelRefused(f"{name} has too many items, or too deep ones")
             waiting.extend((one, depth + 1) for one in inside)
+
+
+def refuse_code(name: str, held: Any) -> None:
+    """Raise ModelRefused for plain values of which MONAI would run one: it reads them as its own.
+
+    An expression (`$`), a reference (`@`), another configuration (`%`), a component (`_target_`).
+    """
+    _refuse_excess(name, {"": held})
+    waiting = [held]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            waiting.extend((*item, *item.values()))
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting.extend(item)
+        elif isinstance(item, str) and (item == TARGET or item.lstrip().startswith(RUN)):
+            raise ModelRefused(f"{name} holds what MONAI would run: {item[:60]!r}")
 
 
 def parts(tree: Mapping[str, Any]) -> Parts:

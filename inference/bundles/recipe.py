@@ -182,9 +182,14 @@ def parsed(
 
 
 def _side_file(files: ModelFiles, name: str) -> Any:
-    if name.endswith(".json"):
-        return configuration.parse(name, files.read(name))
-    return files.weights(name, safe=PLAIN_NUMBERS)
+    """What it holds, which the parser of the configuration takes for more of that."""
+    held = (
+        configuration.parse(name, files.read(name))
+        if name.endswith(".json")
+        else files.weights(name, safe=PLAIN_NUMBERS)
+    )
+    configuration.refuse_code(name, held)
+    return held
 
 
 def _content(parser: Any, name: str) -> Any:

@@ -162,6 +162,38 @@ def test_a_side_file_with_code_is_refused_and_the_code_not_run(tmp_path: Path) -
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("form", ["expression", "component", "configuration", "deeper"])
+def test_what_a_side_file_says_is_never_run(tmp_path: Path, form: str) -> None:
+    """Of a file of plain values MONAI would evaluate texts as it does those of a configuration."""
+    marker = tmp_path / "ran"
+    hostile: Any = {
+        "expression": f"$open({str(marker)!r}, 'w')",
+        "component": {"_target_": "builtins.open", "file": str(marker), "mode": "w"},
+        "configuration": f"%{marker}.json",
+        "deeper": [{"more": [f"$open({str(marker)!r}, 'w')"]}],
+    }[form]
+    folder = shaped(tmp_path / "says", [4, 8])
+    torch.save({"channels": np.array([4, 8]), "more": hostile}, folder / "models" / "shape.pt")
+    with pytest.raises(ModelRefused, match=r"shape\.pt holds what MONAI would run"):
+        model(bundles.artifact(folder))
+    assert not marker.exists()
+
+
+def test_what_the_metadata_say_is_never_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    tree = {
+        **SHAPED,
+        "shape_path": "$@bundle_root + '/configs/metadata.json'",
+        "shape": "$json.loads(pathlib.Path(@shape_path).read_text())",
+        "network_def": {**NETWORK, "channels": "$[int(one) for one in @shape['channels']]"},
+    }
+    stated = {**metadata(), "channels": [4, 8], "more": f"$open({str(marker)!r}, 'w')"}
+    folder = made(tmp_path / "says", tree, stated, weights=monai_unet([4, 8]).state_dict())
+    with pytest.raises(ModelRefused, match=r"metadata\.json holds what MONAI would run"):
+        model(bundles.artifact(folder))
+    assert not marker.exists()
+
+
 def test_a_side_file_that_is_missing_is_named(tmp_path: Path) -> None:
     folder = shaped(tmp_path / "missing", [4, 8])
     (folder / "models" / "shape.pt").unlink()
