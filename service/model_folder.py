@@ -56,13 +56,24 @@ def digests(model: Path) -> dict[str, str]:
 
 
 def check(model: Path) -> None:
-    """Raise NoModelError unless a folder or file is a model's: plain files within the bounds."""
+    """Raise NoModelError unless a folder or file is a model's: plain files within the bounds.
+
+    Their names are in UTF-8.
+    """
     found = files(model)
     strange = next((name for name, path in found.items() if path is None), None)
     if strange is not None:
         what = "is a link out of the model's folder, no plain file, or too deep in it"
         raise NoModelError(f"{strange!r} {what}")
+    unwritable = next((name for name in found if _is_bytes(name)), None)
+    if unwritable is not None:
+        raise NoModelError(f"{unwritable!r} is no name in UTF-8")
     _refuse_too_large(found)
+
+
+def _is_bytes(name: str) -> bool:
+    """Whether a name is no text: no sidecar could pin it."""
+    return any("\ud800" <= one <= "\udfff" for one in name)
 
 
 def names(model: Path) -> frozenset[str]:

@@ -153,6 +153,15 @@ def test_a_model_that_became_too_much_is_stopped_and_says_so(bundle: Path) -> No
     assert reason.startswith("it is of 1,024 GiB")
 
 
+def test_a_name_that_is_no_text_is_refused_and_the_sidecar_stays(bundle: Path) -> None:
+    assert model_add.add(bundle) == 0
+    before = sidecar.path_of(bundle).read_bytes()
+    (bundle / os.fsdecode(b"a\xff.txt")).write_text("")
+    with pytest.raises(ConfigurationError, match="no name in UTF-8"):
+        model_add.add(bundle)
+    assert sidecar.path_of(bundle).read_bytes() == before
+
+
 def test_folders_too_deep_are_refused(bundle: Path) -> None:
     here = os.open(bundle, os.O_RDONLY)
     try:
