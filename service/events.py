@@ -50,8 +50,7 @@ FIELDS: Mapping[str, str] = {
     "objects": "number of result objects",
     "outcome": "how it ended; the event's text lists the values",
     "path": "path of the request, or of a file of the node",
-    "peak_bytes": "of an attempt: the most memory in use on its device, loaded models included; "
-    "on a CPU: since the process that runs models began",
+    "peak_bytes": "of an attempt: the most memory in use on its device, loaded models included",
     "peer_address": "IP address of the peer",
     "process_id": "of the process that the event is about",
     "read_ahead_seconds": "of an attempt: reading that was done while the job before it ran; "
