@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.arrays.rules import RULES, TEXT, Rule
+from inference.arrays.rules import RULES, TEXT, checked, table
 from inference.calibration import Calibration, Interval, refused
 from inference.description import Description, Task
 from inference.engine.precision import BOUND
@@ -150,13 +150,14 @@ def parse(description: Description) -> Options:
     for key in raw:
         if key not in ("file", *RULES):
             raise ModelRefused(f"options.{key}: unknown; allowed: file, {', '.join(RULES)}")
-    file = _checked("file", raw["file"], TEXT) if raw.get("file") else ""
+    file = checked("file", raw["file"], TEXT) if raw.get("file") else ""
     options = Options(
         file=file,
-        input=Input(**_table(raw, "input")),
-        window=Window(**_table(raw, "window")),
+        input=Input(**table(raw, "input", RULES)),
+        window=Window(**table(raw, "window", RULES)),
         output=Output(
-            **_table(raw, "output"), calibration=Calibration(**_table(raw, "calibration"))
+            **table(raw, "output", RULES),
+            calibration=Calibration(**table(raw, "calibration", RULES)),
         ),
         locate=_locate(raw),
     )
@@ -167,29 +168,11 @@ def parse(description: Description) -> Options:
 def _locate(raw: Mapping[str, Any]) -> Locate | None:
     if "locate" not in raw:
         return None
-    values = _table(raw, "locate")
+    values = table(raw, "locate", RULES)
     for key in ("file", "size"):
         if not values.get(key):
             raise ModelRefused(f"options.locate.{key}: is missing")
     return Locate(**values)
-
-
-def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
-    given, rules = raw.get(name, {}), RULES[name]
-    if not isinstance(given, dict):
-        raise ModelRefused(f"options.{name}: is not a table")
-    for key in given:
-        if key not in rules:
-            raise ModelRefused(f"options.{name}.{key}: unknown; allowed: {', '.join(rules)}")
-    return {key: _checked(f"{name}.{key}", value, rules[key]) for key, value in given.items()}
-
-
-def _checked(key: str, value: Any, rule: Rule) -> Any:
-    try:
-        return rule.value(value)
-    except ValueError as error:
-        wrong = f"options.{key}: {value!r} is not allowed; allowed: {rule.allowed}"
-        raise ModelRefused(wrong) from error
 
 
 def _check_together(options: Options, description: Description) -> None:

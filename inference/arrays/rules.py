@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference import calibration
+from inference.errors import ModelRefused
 
 LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 """Towards which side an index grows: the axis of the patient (LPS) and its sign."""
@@ -19,7 +20,31 @@ class Rule:
     value: Callable[[Any], Any]
 
 
-def _number(low: float, high: float, allowed: str) -> Rule:
+def table(
+    raw: Mapping[str, Any], name: str, rules: Mapping[str, Mapping[str, Rule]]
+) -> dict[str, Any]:
+    """What the table of that name says, by key; ModelRefused for what its rules do not allow."""
+    given, allowed = raw.get(name, {}), rules[name]
+    if not isinstance(given, Mapping):
+        raise ModelRefused(f"options.{name}: is not a table")
+    for key in given:
+        if key not in allowed:
+            raise ModelRefused(f"options.{name}.{key}: unknown; allowed: {', '.join(allowed)}")
+    return {key: checked(f"{name}.{key}", value, allowed[key]) for key, value in given.items()}
+
+
+def checked(key: str, value: Any, rule: Rule) -> Any:
+    """A value as ours; ModelRefused, which names it and what is allowed."""
+    try:
+        return rule.value(value)
+    except ValueError as error:
+        wrong = f"options.{key}: {value!r} is not allowed; allowed: {rule.allowed}"
+        raise ModelRefused(wrong) from error
+
+
+def number(low: float, high: float, allowed: str) -> Rule:
+    """A number from `low` to `high`, both included."""
+
     def value(given: Any) -> float:
         number = isinstance(given, int | float) and not isinstance(given, bool)
         if not number or not low <= given <= high:
@@ -108,15 +133,15 @@ def _one_or_three(given: Any) -> int:
 INFINITE = float("inf")
 ORIENTATION = 'source, or three letters as in "RAS": L or R, P or A, S or I'
 TAKE = "an index from 0, or a name"
-ANY_NUMBER = _number(-INFINITE, INFINITE, "a number")
+ANY_NUMBER = number(-INFINITE, INFINITE, "a number")
 AXES = _list(_whole(0, "an axis"), range(4), "[], or axes from 0, each once")
 VOXELS = _list(_whole(1, "whole numbers from 1"), (0, 2, 3), "[], or whole numbers, one an axis")
 PER_CHANNEL = _list(ANY_NUMBER, range(1, 65), "a number, or a list of one a channel", single=True)
 SWITCH = Rule("true or false", _boolean)
 FILE = "the name of a file"
 TEXT = Rule(FILE, _file_name)
-FRACTION = _number(0.0, 1.0, "a number from 0 to 1")
-POSITIVE = _number(1e-6, 1e6, "a number above 0")
+FRACTION = number(0.0, 1.0, "a number from 0 to 1")
+POSITIVE = number(1e-6, 1e6, "a number above 0")
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "input": {
@@ -126,7 +151,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "interpolation": _choice("linear", "nearest", "area"),
         "clip": _pair(ANY_NUMBER, "[], or [lowest, highest]"),
         "clip_percentiles": _pair(
-            _number(0.0, 100.0, "0 to 100"), "[], or [lowest, highest], each from 0 to 100"
+            number(0.0, 100.0, "0 to 100"), "[], or [lowest, highest], each from 0 to 100"
         ),
         "scale": _choice("none", "unit", "zscore", "zscore_nonzero"),
         "multiply": PER_CHANNEL,
@@ -139,9 +164,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "window": {
         "size": VOXELS,
-        "overlap": _number(0.0, 0.95, "a number from 0 to 0.95"),
+        "overlap": number(0.0, 0.95, "a number from 0 to 0.95"),
         "weight": _choice("gaussian", "constant"),
-        "agreement": _number(0.0, 2.0, "a number from 0 to 2"),
+        "agreement": number(0.0, 2.0, "a number from 0 to 2"),
     },
     "output": {
         "take": Rule(TAKE, _take),
@@ -162,7 +187,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "size": VOXELS,
         "channel": _whole(0, "a whole number from 0"),
         "threshold": FRACTION,
-        "margin": _number(0.0, 2.0, "a number from 0 to 2"),
+        "margin": number(0.0, 2.0, "a number from 0 to 2"),
         "filled": FRACTION,
     },
 }

@@ -81,16 +81,6 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def _between(low: float, high: float, allowed: str) -> Rule:
-    def value(given: Any) -> float:
-        number = isinstance(given, int | float) and not isinstance(given, bool)
-        if not number or not low <= given <= high:
-            raise ValueError(allowed)
-        return float(given)
-
-    return Rule(allowed, value)
-
-
 def _count(most: int) -> Rule:
     allowed = f"a whole number from 1 to {most}"
 
@@ -142,7 +132,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "box_score_thresh": rules.FRACTION,
         "box_nms_thresh": rules.FRACTION,
         "box_detections_per_img": _count(1000),
-        "norm_eps": _between(0.0, 0.1, "a number from 0 to 0.1"),
+        "norm_eps": rules.number(0.0, 0.1, "a number from 0 to 0.1"),
     },
     "input": {key: rules.RULES["input"][key] for key in ("clip", "clip_percentiles", "scale")},
 }
@@ -157,8 +147,8 @@ def parse(description: Description) -> Options:
     for key in raw:
         if key not in allowed:
             raise ModelRefused(f"options.{key}: unknown; allowed: {', '.join(allowed)}")
-    single = {key: _checked(key, raw[key], rule) for key, rule in SINGLE.items() if key in raw}
-    tables = {name: _table(raw, name) for name in RULES}
+    single = {key: rules.checked(key, raw[key], rule) for key, rule in SINGLE.items() if key in raw}
+    tables = {name: rules.table(raw, name, RULES) for name in RULES}
     clips = tables["input"]
     if clips.get("clip") and clips.get("clip_percentiles"):
         raise ModelRefused(
@@ -179,21 +169,3 @@ def _check_together(description: Description) -> None:
         )
     if not description.labels:
         raise ModelRefused("labels: none; allowed: one or more")
-
-
-def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
-    given, allowed = raw.get(name, {}), RULES[name]
-    if not isinstance(given, Mapping):
-        raise ModelRefused(f"options.{name}: is not a table")
-    for key in given:
-        if key not in allowed:
-            raise ModelRefused(f"options.{name}.{key}: unknown; allowed: {', '.join(allowed)}")
-    return {key: _checked(f"{name}.{key}", value, allowed[key]) for key, value in given.items()}
-
-
-def _checked(key: str, value: Any, rule: Rule) -> Any:
-    try:
-        return rule.value(value)
-    except ValueError as error:
-        wrong = f"options.{key}: {value!r} is not allowed; allowed: {rule.allowed}"
-        raise ModelRefused(wrong) from error
