@@ -347,6 +347,9 @@ def verdict(
         f"  {speed:.2f} times as fast (aim {AIM_SPEED:g}; of cores {work:.2f}), "
         f"{memory:.2f} of the memory (aim {AIM_MEMORY:g}), voxels alike {same:.6f}"
     )
+    if len(np.unique(expected)) == 1:
+        print("  the weights call every voxel the same: this says nothing of agreement")
+        return False
     sizes = {value: int(np.count_nonzero(expected == value)) for value in each}
     for value, agreed in each.items():
         print(f"  class {value}: Dice {agreed:.5f} over {sizes[value]} voxels (aim {AIM_DICE:g})")
