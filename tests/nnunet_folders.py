@@ -38,6 +38,7 @@ class Net:
     inherits: str | None = None
     previous: str | None = None
     trained: bool = True
+    transpose: Sequence[int] | None = None  # of plans of its own; None: as the study's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ def write(folder: Path, study: Study) -> Path:
         if net.trained:
             place = top / f"{study.trainer}__nnUNetPlans__{net.name}"
             place.mkdir(parents=True)
-            (place / "plans.json").write_text(json.dumps(plans(study), indent=4))
+            (place / "plans.json").write_text(json.dumps(plans(study, net), indent=4))
             (place / "dataset.json").write_text(json.dumps(dataset(study), indent=4))
             for fold in range(study.folds):
                 inside = place / f"fold_{fold}"
@@ -128,8 +129,9 @@ def dataset(study: Study) -> dict[str, Any]:
     return found
 
 
-def plans(study: Study) -> dict[str, Any]:
-    """plans.json."""
+def plans(study: Study, net: Net | None = None) -> dict[str, Any]:
+    """plans.json; of a net with plans of its own, those."""
+    axes = study.transpose if net is None or net.transpose is None else net.transpose
     values = CT if study.scheme == "CTNormalization" else MR
     intensities = {str(index): values for index in range(len(study.channels))}
     former = "foreground_intensity_properties_by_modality"
@@ -139,8 +141,8 @@ def plans(study: Study) -> dict[str, Any]:
         "original_median_spacing_after_transp": [3.0, 1.5, 1.5],
         "original_median_shape_after_transp": [20, 48, 48],
         "image_reader_writer": study.reader,
-        "transpose_forward": list(study.transpose),
-        "transpose_backward": [int(place) for place in np.argsort(study.transpose)],
+        "transpose_forward": list(axes),
+        "transpose_backward": [int(place) for place in np.argsort(axes)],
         "configurations": {net.name: _configuration(study, net) for net in study.nets},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
@@ -226,7 +228,7 @@ def checkpoint(study: Study, net: Net, seed: int, fold: int) -> dict[str, Any]:
         "_best_ema": np.float64(0.75),
         "current_epoch": 1000,
         "init_args": {
-            "plans": plans(study),
+            "plans": plans(study, net),
             "configuration": net.name,
             "fold": fold,
             "dataset_json": dataset(study),

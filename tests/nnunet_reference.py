@@ -103,6 +103,10 @@ CASES: Mapping[str, Case] = {
 }
 
 BOTH = (FLAT, Net())
+TURNED = replace(
+    COARSE, patch=(32, 16, 24), spacing=(2.0, 4.0, 1.7), transpose=(2, 0, 1), strides=FINE.strides
+)
+TURNED_FLAT = replace(FLAT, transpose=(1, 0, 2))
 ENSEMBLES: Mapping[str, Case] = {
     "2d and 3d_fullres": Case(study=Study(nets=BOTH), ensemble=("2d", "3d_fullres"), **THICK),
     "2d and 3d_fullres of regions, mirrored": Case(
@@ -115,6 +119,19 @@ ENSEMBLES: Mapping[str, Case] = {
         spacing=(2.5, 1.5, 1.4),
         shape=(22, 40, 44),
         ensemble=("3d_lowres", "3d_fullres", "3d_cascade_fullres"),
+    ),
+    "other axes, the first as they come": Case(
+        study=Study(nets=(Net(), TURNED, TURNED_FLAT), folds=2, mirroring=(0, 1)),
+        ensemble=("3d_fullres", "3d_lowres", "2d"),
+        spacing=(2.6, 1.4, 1.1),
+        shape=(20, 44, 38),
+    ),
+    "other axes, the first transposed": Case(
+        study=Study(
+            nets=(Net(), TURNED), labels=REGIONS, regions_order=(1, 2, 3), across=1, mirroring=(2,)
+        ),
+        ensemble=("3d_lowres", "3d_fullres"),
+        **THICK,
     ),
     "mixed across thick slices, two folds": Case(
         study=Study(nets=BOTH, across=1, folds=2), ensemble=("3d_fullres", "2d"), **THICK

@@ -81,12 +81,11 @@ def _cascade(
 
 
 def _refuse_odd_pair(one: Trained, other: Trained) -> None:
-    """Members of an ensemble whose answers mean different things, or lie on other axes."""
+    """Members of an ensemble whose answers mean different things."""
     pair = one.configuration, other.configuration
     alike = {
         "labels": one.labels == other.labels,
         "channels": len({tuple(each.name for each in half.channels) for half in pair}) == 1,
-        "transposed axes": len({half.transpose_forward for half in pair}) == 1,
         "reader": len({(half.natural_images, half.reoriented) for half in pair}) == 1,
     }
     odd = [name for name, same in alike.items() if not same]

@@ -5,7 +5,7 @@ The order is nnU-Net's: axes, crop to what is not zero, normalise, resample.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from inference.nnunet.plans import Channel, Configuration, Scheme
 Floats = NDArray[np.float32]
 Box = tuple[slice, ...]
 Spacing = tuple[float, ...]
+
+T = TypeVar("T")
 
 OUTSIDE = -1  # in a previous stage's labels: background where every input is zero
 LEAST = 1e-8  # that a deviation or range is divided by
@@ -34,6 +36,22 @@ class Prepared:
     cropped: tuple[int, ...]
     spacing: Spacing  # of the image
     wanted: Spacing
+
+
+def reordered(prepared: Prepared, order: tuple[int, ...]) -> Prepared:
+    """The same with its axes in another order: `order[0]` comes first."""
+
+    def each(values: tuple[T, ...]) -> tuple[T, ...]:
+        return tuple(values[axis] for axis in order)
+
+    return Prepared(
+        data=prepared.data.transpose(0, *(axis + 1 for axis in order)),
+        box=each(prepared.box),
+        whole=each(prepared.whole),
+        cropped=each(prepared.cropped),
+        spacing=each(prepared.spacing),
+        wanted=each(prepared.wanted),
+    )
 
 
 def prepare(

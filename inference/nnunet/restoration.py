@@ -6,7 +6,7 @@ are in memory, beside the labels so far: of one class, or of all where networks 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from inference.errors import ModelError
 from inference.nnunet import resampling
 from inference.nnunet.labels import Labels
 from inference.nnunet.plans import Configuration
-from inference.nnunet.preprocessing import Prepared, Spacing
+from inference.nnunet.preprocessing import Prepared, Spacing, reordered
 from inference.nnunet.resampling import Linear
 from inference.nnunet.sliding_window import summed
 
@@ -47,10 +47,13 @@ def restored(
 ) -> NDArray[np.int16]:
     """The label map (z, y, x) of the whole image, of several answers by their mean probability.
 
+    Answers with other transposed axes than the first are taken to its own before the mean.
     `thresholds`: a probability for each region; () for one half. Raises ModelError when the answers
     are not of one part of one image.
     """
-    prepared, configuration = answers[0].prepared, answers[0].configuration
+    configuration = answers[0].configuration
+    answers = [_on_axes(one, configuration.transpose_forward) for one in answers]
+    prepared = answers[0].prepared
     if len({(one.prepared.cropped, one.prepared.whole) for one in answers}) > 1:
         raise ModelError("the networks did not see the same part of the image")
     found = torch.empty(prepared.cropped, dtype=torch.int16)
@@ -62,6 +65,24 @@ def restored(
     whole = np.zeros(prepared.whole, np.int16)
     whole[prepared.box] = found.numpy()
     return whole.transpose(configuration.transpose_backward)
+
+
+def _on_axes(answer: Answer, wanted: tuple[int, ...]) -> Answer:
+    """An answer as if its network had the image's axes in this order; another's is held whole."""
+    own = answer.configuration.transpose_forward
+    if own == wanted:
+        return answer
+    order = tuple(own.index(axis) for axis in wanted)
+    return replace(
+        answer,
+        slabs=_reordered(answer, order),
+        prepared=reordered(answer.prepared, order),
+    )
+
+
+def _reordered(answer: Answer, order: tuple[int, ...]) -> Iterator[Slab]:
+    logits = summed([answer.slabs], answer.prepared.data.shape[1:])
+    yield Slab(start=0, scores=logits.permute(0, *(axis + 1 for axis in order)))
 
 
 def _way(answer: Answer) -> Linear | None:
