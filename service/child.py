@@ -170,7 +170,8 @@ def _confine(setup: Setup, scratch: Path) -> str | None:
     pinned = (model_folder.pinned(one.path, one.sidecar["files"]) for one in artifacts)
     lacking = sandbox.confine(
         sandbox.Bounds(
-            readable=(*setup.readable, *chain.from_iterable(pinned)),
+            readable=setup.readable,
+            files=tuple(chain.from_iterable(pinned)),
             listed=tuple(one.path for one in artifacts),
             writable=scratch,
             package=setup.package,

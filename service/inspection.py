@@ -111,7 +111,10 @@ def run(
         processes.limit_memory(memory_bytes)
     log.configure(role="inspection", level="error")
     bounds = sandbox.Bounds(
-        readable=tuple(model_folder.pinned(path, files)), listed=(path,), writable=scratch
+        readable=(),
+        files=tuple(model_folder.pinned(path, files)),
+        listed=(path,),
+        writable=scratch,
     )
     if sandbox.confine(bounds) is not None:
         sys.exit(FAILURE)

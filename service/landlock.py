@@ -8,9 +8,10 @@ also keeps the process from tracing others and from reading their environment un
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 
 CREATE, ADD_RULE, RESTRICT = 444, 445, 446  # system calls, the same on every architecture
 GET_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
@@ -35,11 +36,12 @@ def version() -> int:
     return max(0, _call(CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(GET_VERSION)))
 
 
-def restrict(rules: Iterable[tuple[Path, int]]) -> None:
+def restrict(rules: Iterable[tuple[Path, int]], files: Iterable[Path] = ()) -> None:
     """From now on only these paths, each with its rights (LIST, READ, DEVICE, WRITE).
 
-    A path that does not exist is left out. Raises OSError when the kernel refuses. The caller has
-    given up new privileges (`seccomp.install` does).
+    `files`: resolved places of plain files that may be read; where a link has come since, or what
+    is no plain file, nothing is allowed. A path that does not exist is left out. Raises OSError
+    when the kernel refuses. The caller has given up new privileges (`seccomp.install` does).
     """
     abi = version()
     handled = FILE_ACCESS[max(known for known in FILE_ACCESS if known <= abi)]
@@ -49,7 +51,12 @@ def restrict(rules: Iterable[tuple[Path, int]]) -> None:
     ruleset = _checked(CREATE, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
     try:
         for path, rights in rules:
-            _allow(ruleset, path, rights & handled)
+            with _opened(path) as descriptor:
+                _allow(ruleset, descriptor, rights & handled)
+        for path in files:
+            with _opened_without_links(path) as descriptor:
+                if descriptor is not None and S_ISREG(os.fstat(descriptor).st_mode):
+                    _allow(ruleset, descriptor, READ_FILE)
         _checked(RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0))
     finally:
         os.close(ruleset)
@@ -60,25 +67,47 @@ def _size(abi: int) -> int:
     return 24 if abi >= 6 else 16 if abi >= 4 else 8
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+@contextmanager
+def _opened(path: Path, *, flags: int = 0, inside: int | None = None) -> Iterator[int | None]:
+    """A descriptor that only names a path; None where there is none, or not for us."""
     try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=inside)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
+        yield None
         return
     try:
-        if not S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= OF_A_FILE
-        if rights:
-            rule = struct.pack("=Qi", rights, descriptor)
-            _checked(
-                ADD_RULE,
-                ctypes.c_int(ruleset),
-                ctypes.c_int(PATH_BENEATH),
-                rule,
-                ctypes.c_uint32(0),
-            )
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _opened_without_links(path: Path) -> Iterator[int | None]:
+    """The same, step by step from the root: a link is no folder, and the last step is itself."""
+    with ExitStack() as opened:
+        descriptor = opened.enter_context(_opened(Path(path.anchor)))
+        for step in path.parts[1:]:
+            if descriptor is None:
+                break
+            inner = _opened(Path(step), flags=os.O_NOFOLLOW, inside=descriptor)
+            descriptor = opened.enter_context(inner)
+        yield descriptor
+
+
+def _allow(ruleset: int, descriptor: int | None, rights: int) -> None:
+    if descriptor is None:
+        return
+    if not S_ISDIR(os.fstat(descriptor).st_mode):
+        rights &= OF_A_FILE
+    if rights:
+        rule = struct.pack("=Qi", rights, descriptor)
+        _checked(
+            ADD_RULE,
+            ctypes.c_int(ruleset),
+            ctypes.c_int(PATH_BENEATH),
+            rule,
+            ctypes.c_uint32(0),
+        )
 
 
 def _checked(number: int, *arguments: object) -> int:

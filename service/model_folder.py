@@ -82,7 +82,10 @@ def names(model: Path) -> frozenset[str]:
 
 
 def pinned(model: Path, expected: Mapping[str, str]) -> Iterator[Path]:
-    """Where the files with these names are, those that lie inside the model and are plain."""
+    """The resolved places of the files with these names that lie inside the model and are plain.
+
+    They hold for this moment: whoever opens one later follows no link (`landlock.restrict`).
+    """
     root = _resolved(model)
     for name in expected:
         place = _within(model / name if model.is_dir() else model, root)

@@ -64,11 +64,14 @@ DAC_READ_SEARCH = 1 << 2  # a node that runs as root reads files of others
 class Bounds:
     """What a confined process may read beside program and system, and the folder it may fill.
 
-    `listed`: folders of which it may see the names of files, and no more.
+    `files`: plain files that it may read, by their resolved places: what is there when the process
+    is confined counts, and a link that came since is not followed. `listed`: folders of which it
+    may see the names of files, and no more.
     """
 
     readable: tuple[Path, ...]
     writable: Path
+    files: tuple[Path, ...] = ()
     listed: tuple[Path, ...] = ()
     package: str = "inference.models"  # where the models' modules are
 
@@ -122,7 +125,7 @@ def confine(bounds: Bounds) -> str | None:
     if seccomp.unavailable() is None:
         seccomp.install()
     if landlock.version():
-        landlock.restrict(rules)
+        landlock.restrict(rules, bounds.files)
     return wanting
 
 

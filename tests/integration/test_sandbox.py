@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service import answers, processes, sandbox
+from service import answers, model_folder, processes, sandbox
 from service.answers import NoAnswerError
 from service.child import Child, ChildEnded
 from service.sandbox import Bounds
@@ -124,6 +124,66 @@ def test_threads_of_a_child_sleep_while_they_wait_unless_told_otherwise(
     given: dict[str, str], kept: str, tmp_path: Path
 ) -> None:
     assert sandbox.environment(given, tmp_path)["OMP_WAIT_POLICY"] == kept
+
+
+SWAPS = ("nothing", "file", "folder", "above", "pipe")
+
+
+def swapped(model: Path, secret: Path, swap: str) -> None:
+    """What somebody does between the look at a model's files and the rules for them."""
+    inside = model / "models"
+    match swap:
+        case "file":
+            (inside / "model.pt").unlink()
+            (inside / "model.pt").symlink_to(secret)
+        case "folder":
+            (inside / "model.pt").unlink()
+            (inside / "model.pt").symlink_to(secret.parent)
+        case "above":
+            inside.rename(model / "away")
+            inside.symlink_to(secret.parent)
+        case "pipe":
+            (inside / "model.pt").unlink()
+            os.mkfifo(inside / "model.pt")
+
+
+def reads_after_a_swap(pipe: Connection, model: Path, secret: Path, swap: str) -> None:
+    """In a process of its own."""
+    files = tuple(model_folder.pinned(model, {"models/model.pt": ""}))
+    swapped(model, secret, swap)
+    assert sandbox.confine(Bounds(readable=(), files=files, writable=model.parent / "w")) is None
+    found = {}
+    for path in (model / "models/model.pt", secret):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except PermissionError:
+            found[path.name] = "refused"
+        else:
+            found[path.name] = os.read(descriptor, 10).decode()
+    pipe.send(found)
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_a_link_that_comes_after_the_look_at_a_models_files_opens_nothing(
+    tmp_path: Path, swap: str
+) -> None:
+    model, secret = tmp_path / "model", tmp_path / "storage/model.pt.of.another"
+    for folder in (model / "models", secret.parent, tmp_path / "w"):
+        folder.mkdir(parents=True)
+    (model / "models/model.pt").write_text("weights")
+    secret.write_text("secret")
+    (secret.parent / "model.pt").write_text("secret")
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=reads_after_a_swap, args=(theirs, model, secret, swap))
+    process.start()
+    theirs.close()
+    found = ours.recv()
+    process.join()
+    assert found == {
+        "model.pt": "weights" if swap == "nothing" else "refused",
+        secret.name: "refused",
+    }
 
 
 def test_a_real_child_starts_confined_and_its_folder_is_gone_afterwards() -> None:
