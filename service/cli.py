@@ -161,13 +161,23 @@ def _requeue(add: Add) -> None:
     def run(words: argparse.Namespace) -> int:
         from service import config, requeue
 
-        return requeue.requeue(config.load(words.config), study=words.study, model=words.model)
+        if words.new and words.study is None:
+            raise UsageError("--new: is of one study; allowed: with --study UID")
+        loaded = config.load(words.config)
+        if words.new:
+            return requeue.ask_new(loaded, study=words.study, model=words.model)
+        return requeue.requeue(loaded, study=words.study, model=words.model)
 
     made = _command(add, "requeue", does="run analyses again", run=run)
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("--study", metavar="UID", help="all of this study")
     which.add_argument("--failed", action="store_true", help="all that failed")
     made.add_argument("--model", metavar="NAME", help="only those of this model")
+    made.add_argument(
+        "--new",
+        action="store_true",
+        help="with --study: repeat nothing, but run what the routes ask for since it came",
+    )
 
 
 def _models(add: Add) -> None:

@@ -2,14 +2,20 @@
 transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage import arrivals, sources, states
-from storage.closing import cancel_stale, replace_dispositions, request_jobs
+from storage.closing import (
+    cancel_stale,
+    readable,
+    replace_dispositions,
+    request_jobs,
+    standing,
+)
 from storage.database import Database, chunks, insert
 from storage.overview import Counts, Overview, counts, overview
 from storage.records import (
@@ -166,6 +172,41 @@ class Catalog:
             replace_dispositions(connection, dispositions, now)
             return True
 
+    def study(self, study_instance_uid: str) -> tuple[SeriesArrival, ...]:
+        """The series of a study as they were closed; () when there is no such study."""
+        query = sa.select(STUDIES.c.id).where(STUDIES.c.study_instance_uid == study_instance_uid)
+        with self._database.read() as connection:
+            study_id = connection.execute(query).scalar_one_or_none()
+            return () if study_id is None else arrivals.of_study(connection, study_id)
+
+    def route_again(
+        self,
+        study: Sequence[SeriesArrival],
+        jobs: Sequence[JobRequest],
+        dispositions: Sequence[Disposition],
+        now: datetime,
+        *,
+        model: str | None = None,
+    ) -> tuple[JobRequest, ...] | None:
+        """A study that was routed is routed by other routes: the jobs that are new; None, and
+        nothing done, when it is not routed yet or changed since.
+
+        `jobs` and `dispositions`: of all its series, or those of one `model` and of none. A job
+        that exists is left alone and gains routes and destinations. Jobs that other routes asked
+        for stay, and are then what became of their series: it gets no disposition beside them.
+        """
+        with self._database.transaction() as connection:
+            study_id = _lock_study_of(connection, study[0].series_id)
+            if study_id is None or not _routed(connection, study_id, study):
+                return None
+            asked, refused = readable(connection, jobs)
+            said = (*dispositions, *refused)
+            touched = {job.series_id for job in asked} | {one.series_id for one in said}
+            _drop_replaced(connection, study, touched, model)
+            new = request_jobs(connection, asked, now)
+            replace_dispositions(connection, _needed(connection, study, said), now)
+            return new
+
     def instances(self, series_id: int) -> tuple[Instance, ...]:
         """The instances that may be analysed (no conflicts, bytes in the store), in the order they
         came.
@@ -262,6 +303,39 @@ def _study_unchanged(connection: Connection, study_id: int, study: Sequence[Seri
     if {(row.id, row.state) for row in rows} != {(one.series_id, one.state) for one in study}:
         return False
     return all(_unchanged(connection, one, one.state) for one in study)
+
+
+def _routed(connection: Connection, study_id: int, study: Sequence[SeriesArrival]) -> bool:
+    routed = connection.execute(sa.select(STUDIES.c.routed).where(STUDIES.c.id == study_id))
+    closed = all(one.state is not SeriesState.RECEIVING for one in study)
+    return routed.scalar_one() and closed and _study_unchanged(connection, study_id, study)
+
+
+def _drop_replaced(
+    connection: Connection,
+    study: Sequence[SeriesArrival],
+    touched: Iterable[int],
+    model: str | None,
+) -> None:
+    """Removes what was said of the series: all, or of one model and, if it is there, of none."""
+    of_study = DISPOSITIONS.c.series_id.in_([one.series_id for one in study])
+    of_none = sa.and_(DISPOSITIONS.c.model.is_(None), DISPOSITIONS.c.series_id.in_(touched))
+    which = sa.true() if model is None else sa.or_(DISPOSITIONS.c.model == model, of_none)
+    connection.execute(sa.delete(DISPOSITIONS).where(of_study, which))
+
+
+def _needed(
+    connection: Connection, study: Sequence[SeriesArrival], said: Sequence[Disposition]
+) -> Iterator[Disposition]:
+    """Those of series of which nothing else is said: of the model, or of any when of none."""
+    series = [one.series_id for one in study]
+    jobs = standing(connection, series)
+    kept = sa.select(DISPOSITIONS.c.series_id).where(DISPOSITIONS.c.series_id.in_(series))
+    of_any = {series_id for series_id, _ in jobs} | {*connection.execute(kept).scalars()}
+    for one in said:
+        known = one.series_id in of_any if one.model is None else (one.series_id, one.model) in jobs
+        if not known:
+            yield one
 
 
 def _routes(

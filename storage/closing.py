@@ -12,23 +12,72 @@ from sqlalchemy.engine import Connection, Row
 from storage import states
 from storage.planning import plan_deliveries, withdraw
 from storage.records import Disposition, JobRequest, JobState, Priority
-from storage.schema import DISPOSITIONS, JOBS, RESULTS
+from storage.schema import DISPOSITIONS, INSTANCES, JOBS, RESULTS
+
+GONE = "its bytes were deleted by retention; send the series again"
 
 
-def request_jobs(connection: Connection, requests: Sequence[JobRequest], now: datetime) -> None:
+def request_jobs(
+    connection: Connection, requests: Sequence[JobRequest], now: datetime
+) -> tuple[JobRequest, ...]:
     """Inserts the jobs, or adds routes and destinations to those that exist; cancels what they
-    supersede.
+    supersede. Those that were not there, or only CANCELLED.
     """
+    new = []
     for request in requests:
         equal = _equal(connection, request)
         if equal is None:
             _insert(connection, request, now)
         else:
             _merge(connection, equal, request, now)
+        if equal is None or equal.state is JobState.CANCELLED:
+            new.append(request)
     for request in requests:
         equal = _equal(connection, request)
         if equal is not None and equal.state is JobState.CANCELLED:  # by a later one of these
             _merge(connection, equal, request, now)
+    return tuple(new)
+
+
+def readable(
+    connection: Connection, requests: Iterable[JobRequest]
+) -> tuple[tuple[JobRequest, ...], tuple[Disposition, ...]]:
+    """The jobs that exist or whose bytes are in the store; of the others why they are not asked."""
+    asked, refused = [], []
+    for request in requests:
+        equal = _equal(connection, request)
+        if (equal is None or equal.state is JobState.CANCELLED) and _gone(connection, request):
+            refused.append(
+                Disposition(
+                    series_id=request.series_id,
+                    state="not_analysed",
+                    route=request.routes[0],
+                    model=request.model,
+                    reason=GONE,
+                )
+            )
+        else:
+            asked.append(request)
+    return tuple(asked), tuple(refused)
+
+
+def standing(connection: Connection, series: Sequence[int]) -> frozenset[tuple[int, str]]:
+    """The (series_id, model) of jobs that were not CANCELLED and that no newer job supersedes."""
+    query = sa.select(JOBS.c.series_id, JOBS.c.model).where(
+        JOBS.c.series_id.in_(series), JOBS.c.state != JobState.CANCELLED, ~superseded()
+    )
+    return frozenset((row.series_id, row.model) for row in connection.execute(query))
+
+
+def superseded() -> sa.Exists:
+    """Whether a newer job of the same scope and model takes the place of a job of JOBS."""
+    newer = JOBS.alias("newer")
+    return sa.exists().where(
+        newer.c.scope == JOBS.c.scope,
+        newer.c.model == JOBS.c.model,
+        newer.c.generation > JOBS.c.generation,
+        newer.c.state != JobState.CANCELLED,
+    )
 
 
 def cancel_stale(connection: Connection, series_id: int, fingerprint: str, now: datetime) -> None:
@@ -58,6 +107,15 @@ def replace_dispositions(
     ]
     if rows:
         connection.execute(sa.insert(DISPOSITIONS), rows)
+
+
+def _gone(connection: Connection, request: JobRequest) -> bool:
+    """Whether retention gave up bytes of a series that the job wants."""
+    wanted = {request.series_id, *request.inputs.values()}
+    query = sa.select(INSTANCES.c.id).where(
+        INSTANCES.c.series_id.in_(wanted), INSTANCES.c.forgotten_at.is_not(None)
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _equal(connection: Connection, request: JobRequest) -> Row[Any] | None:

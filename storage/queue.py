@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage import claims, outbox, rows, states
-from storage.closing import request_jobs
+from storage.closing import request_jobs, superseded
 from storage.database import Database, insert, lock
 from storage.planning import plan_deliveries, replace_results, withdraw
 from storage.records import (
@@ -214,7 +214,7 @@ class Queue:
         if study is None and not failed:
             raise ValueError("requeue: name a study, or failed=True")
         before = (JobState.FAILED,) if failed else states.JOBS.sources("requeue")
-        chosen = sa.select(JOBS.c.id).where(JOBS.c.state.in_(before), ~_superseded(), ~_gone())
+        chosen = sa.select(JOBS.c.id).where(JOBS.c.state.in_(before), ~superseded(), ~_gone())
         if study is not None:
             chosen = chosen.where(JOBS.c.series_id.in_(_series_of(study)))
         if model is not None:
@@ -377,16 +377,6 @@ def _requeue(connection: Connection, job_ids: Sequence[int], now: datetime) -> i
         .values(state=SeriesState.COMPLETE, reason=None)
     )
     return len(series)
-
-
-def _superseded() -> sa.Exists:
-    newer = JOBS.alias("newer")
-    return sa.exists().where(
-        newer.c.scope == JOBS.c.scope,
-        newer.c.model == JOBS.c.model,
-        newer.c.generation > JOBS.c.generation,
-        newer.c.state != JobState.CANCELLED,
-    )
 
 
 def _gone() -> sa.Exists:
