@@ -1,11 +1,9 @@
-"""A plugin of pytest: `ask` a network as a data scientist would add it, on `one_thread`."""
+"""A plugin of pytest: `ask` a network as a data scientist would add it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from inference import pipeline
@@ -15,15 +13,6 @@ from tests.array_models import artifact, scripted
 from tests.bare_networks import Ask
 
 DESCRIBED = ("task", "overlapping", "dimensions", "modalities", "roles")
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Torch beside other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -20,6 +20,13 @@ def objects(files: Iterable[Path]) -> list[Dataset]:
     return sorted(found, key=lambda one: (one.Modality, one.InstanceNumber))
 
 
+def reports(files: Iterable[Path]) -> list[Path]:
+    """Those of the files that are reports, of which there are some."""
+    found = [file for file in files if objects([file])[0].Modality == "SR"]
+    assert found
+    return found
+
+
 def data_sets(files: Iterable[Path]) -> dict[str, bytes]:
     """SOP Instance UID -> data set bytes, without what the receiver wrote before them."""
     return dict(data_set(file.read_bytes()) for file in files)

@@ -5,9 +5,6 @@ and one that does not. Not covered: whether the borders are right (the model's c
 viewers, other vendors' archives.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
+from tests import validators
 from tests.acceptance import delivered, studies
 from tests.integration.test_lung_ct_real import VOXELS
 from tests.node import Node, dicom_destination, lung_route, running
@@ -27,7 +25,6 @@ from tests.peers import (
     StoragePeer,
     dcmsend,
     dcmtk_storescp,
-    debian_program,
     orthanc,
     storescu,
 )
@@ -218,31 +215,15 @@ def files(town: Town) -> list[Path]:
 
 @pytest.mark.dicom3tools
 def test_dciodvfy_finds_no_error(files: list[Path]) -> None:
-    program = debian_program("dciodvfy", "dicom3tools")
     for file in files:
-        done = subprocess.run([program, "-new", file], capture_output=True, text=True)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        assert "Error" not in said
+        validators.assert_dciodvfy_finds_no_error(file)
 
 
 def test_the_shared_check_of_reports_passes(files: list[Path], data: Path) -> None:
-    check = data.parent / "tools" / "check_sr.py"
-    if not check.is_file():
-        pytest.skip(f"no {check.name} beside the folder of real studies")
-    search = os.pathsep.join(
-        [str(Path(sys.executable).parent), str(debian_program("dsrdump", "dcmtk").parent)]
-    )
-    reports = [f for f in files if pydicom.dcmread(f, stop_before_pixels=True).Modality == "SR"]
+    reports = delivered.reports(files)
     assert len(reports) == 2
     for report in reports:
-        done = subprocess.run(
-            [sys.executable, check, report],
-            env={**os.environ, "PATH": search},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        validators.assert_the_shared_check_passes(report, data.parent / "tools")
 
 
 def test_nothing_died_on_the_way(town: Town) -> None:

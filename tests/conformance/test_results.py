@@ -23,14 +23,10 @@ from inference import phantom, volume
 from inference.encoding import measurement_report, segmentation
 from inference.findings import Findings
 from inference.volume import Stack
-from tests import encoded
+from tests import encoded, validators
 from tests.peers import debian_program
+from tests.validators import TOOLS, VENV, run
 from tests.volumes import NAMED_ORIENTATIONS, turned
-
-PIXELMED = Path("/usr/share/java/pixelmed.jar")
-JAVA_LIMITS = ("xpathExprGrpLimit", "xpathExprOpLimit", "xpathTotalOpLimit")
-VENV = Path(sys.executable).parent
-TOOLS = Path(__file__).resolve().parents[3] / "shared" / "tools"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,48 +81,29 @@ def chest(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Made:
 NAMES = ("seg", "report", "refusal")
 
 
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
 @pytest.mark.dicom3tools
 @pytest.mark.parametrize("source", ["small", "chest"])
 @pytest.mark.parametrize("name", NAMES)
 def test_dciodvfy_finds_no_error(request: pytest.FixtureRequest, source: str, name: str) -> None:
-    program = debian_program("dciodvfy", "dicom3tools")
     made: Made = request.getfixturevalue(source)
-    done = run(program, "-new", made.files[name])
-    said = done.stdout + done.stderr
-    assert "Error" not in said
-    assert done.returncode == 0, said
+    validators.assert_dciodvfy_finds_no_error(made.files[name])
 
 
 @pytest.mark.dicom3tools
 def test_dciodvfy_finds_no_error_in_results_of_one_segment(tmp_path: Path) -> None:
-    program = debian_program("dciodvfy", "dicom3tools")
     datasets = [phantom.enhanced(phantom.markers(phantom.regular((6, 16, 12), (3.0, 2.0, 2.0))))]
     made = make(tmp_path, datasets, encoded.masks((6, 16, 12), 1))
     for name in ("seg", "report"):
-        done = run(program, "-new", made.files[name])
-        assert "Error" not in done.stdout + done.stderr
-        assert done.returncode == 0
+        validators.assert_dciodvfy_finds_no_error(made.files[name])
 
 
 @pytest.mark.pixelmed
 @pytest.mark.parametrize("name", ["report", "refusal"])
 def test_pixelmed_finds_no_error(small: Made, name: str) -> None:
-    java = debian_program("java", "default-jre-headless")
-    if not PIXELMED.is_file():
-        pytest.skip("PixelMed is missing: apt-get install libpixelmed-java")
-    limits = [f"-Djdk.xml.{limit}=0" for limit in JAVA_LIMITS]
-    validator = "com.pixelmed.validate.DicomSRValidator"
-    done = run(java, "-Xmx2g", *limits, "-cp", PIXELMED, validator, small.files[name])
-    said = done.stdout + done.stderr
-    assert "Found Root Template TID_1500" in said
-    assert "Root Template Validation Complete" in said
-    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+    lines = validators.said_by_pixelmed(small.files[name])
+    for words in ("Found Root Template TID_1500", "Root Template Validation Complete"):
+        assert any(words in line for line in lines)
+    assert [line for line in lines if line.startswith("Error")] == []
 
 
 @pytest.mark.dcmtk
@@ -246,16 +223,4 @@ def test_cornerstone_reads_the_voxels(chest: Made) -> None:
 
 @pytest.mark.parametrize("name", ["report", "refusal"])
 def test_the_shared_check_of_reports_passes(small: Made, name: str) -> None:
-    if not (TOOLS / "check_sr.py").is_file():
-        pytest.skip("the shared tools are not beside this checkout")
-    dsrdump = debian_program("dsrdump", "dcmtk")
-    search = os.pathsep.join([str(VENV), str(dsrdump.parent)])
-    done = subprocess.run(
-        [sys.executable, TOOLS / "check_sr.py", small.files[name]],
-        env={**os.environ, "PATH": search},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    validators.assert_the_shared_check_passes(small.files[name])

@@ -6,9 +6,6 @@ refuses ("Plane Orientation (Patient) is missing").
 """
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,14 +27,10 @@ from inference.findings import (
     Segment,
     Verdict,
 )
-from tests import encoded
-from tests.peers import debian_program
+from tests import encoded, validators
 from tests.pictures import CINE, CR, DX, PHOTO, SC, picture
+from tests.validators import VENV, run
 
-PIXELMED = Path("/usr/share/java/pixelmed.jar")
-JAVA_LIMITS = ("xpathExprGrpLimit", "xpathExprOpLimit", "xpathTotalOpLimit")
-VENV = Path(sys.executable).parent
-TOOLS = Path(__file__).resolve().parents[3] / "shared" / "tools"
 PIXELMED_IS_OLDER = (
     # It has TID 310 row 5 (uncertainty) and a row for numbers that others are inferred from, and
     # holds every number below a number to both.
@@ -148,35 +141,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return encoded.written(tmp_path_factory.mktemp("kinds"), **in_stack(), **in_pictures())
 
 
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
 @pytest.mark.dicom3tools
 def test_dciodvfy_finds_no_error(files: dict[str, Path]) -> None:
-    program = debian_program("dciodvfy", "dicom3tools")
-    for name, path in files.items():
-        done = run(program, "-new", path)
-        assert "Error" not in done.stdout + done.stderr, name
-        assert done.returncode == 0, name
+    for path in files.values():
+        validators.assert_dciodvfy_finds_no_error(path)
 
 
-def reports(files: dict[str, Path]) -> dict[str, Path]:
-    return {name: path for name, path in files.items() if name.endswith("report")}
+def reports(files: dict[str, Path]) -> list[Path]:
+    return [path for name, path in files.items() if name.endswith("report")]
 
 
 @pytest.mark.pixelmed
 @pytest.mark.parametrize("name", ["all_report", "dx_report"])
 def test_pixelmed_finds_no_error(files: dict[str, Path], name: str) -> None:
-    java = debian_program("java", "default-jre-headless")
-    if not PIXELMED.is_file():
-        pytest.skip("PixelMed is missing: apt-get install libpixelmed-java")
-    limits = [f"-Djdk.xml.{limit}=0" for limit in JAVA_LIMITS]
-    validator = "com.pixelmed.validate.DicomSRValidator"
-    done = run(java, "-Xmx2g", *limits, "-cp", PIXELMED, validator, files[name])
-    lines = (done.stdout + done.stderr).splitlines()
+    lines = validators.said_by_pixelmed(files[name])
     assert any("Root Template Validation Complete" in line for line in lines)
     errors = [line for line in lines if line.startswith("Error")]
     assert [e for e in errors if not any(known in e for known in PIXELMED_IS_OLDER)] == []
@@ -184,20 +162,8 @@ def test_pixelmed_finds_no_error(files: dict[str, Path], name: str) -> None:
 
 @pytest.mark.dcmtk
 def test_dcmtk_and_the_shared_check_read_the_reports(files: dict[str, Path]) -> None:
-    if not (TOOLS / "check_sr.py").is_file():
-        pytest.skip("the shared tools are not beside this checkout")
-    dsrdump = debian_program("dsrdump", "dcmtk")
-    search = os.pathsep.join([str(VENV), str(dsrdump.parent)])
-    for name, path in reports(files).items():
-        done = subprocess.run(
-            [sys.executable, TOOLS / "check_sr.py", path],
-            env={**os.environ, "PATH": search},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, name + done.stdout + done.stderr
+    for path in reports(files):
+        validators.assert_the_shared_check_passes(path)
 
 
 def test_dcmqi_reads_segments_of_several_objects(files: dict[str, Path], tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Not covered: clicks, trained weights, the full network.
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from inference.models import Artifact, monai_bundle
 from tests import bundles
 from tests.integration.test_bundle_conventions import chain, image, label_map, metadata
 from tests.integration.test_monai_bundle_small import written
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WINDOW, OVERLAP = [32, 32, 32], 0.3
 NAMES = {
@@ -98,14 +99,6 @@ class Vista3dInferer:
             roi_size=self.roi_size, with_coord=True, padding_mode="replicate", overlap=self.overlap
         )(inputs, network, class_vector=class_vector)
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

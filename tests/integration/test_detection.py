@@ -6,7 +6,6 @@ weights and how good they are, GPUs, the way to the PACS (tests/acceptance/test_
 
 import json
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -30,20 +29,14 @@ from inference.models.monai_bundle import DetectionModel
 from tests import bundles, detecting
 from tests.volumes import NAMED_ORIENTATIONS, turned
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ORIENTATIONS = {
     **{name: NAMED_ORIENTATIONS[name] for name in ("axial", "axial, mirrored", "sagittal")},
     "oblique": turned((0.2, -0.15, 0.3)),
 }
 NEAR_MM = detecting.SPACING_MM * detecting.STRIDE / 2 + 0.5  # along each axis; half a voxel's more
 SIDES_MM = np.array(detecting.ANCHOR) * detecting.SPACING_MM
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ and memory (benchmarks/inference.py), GPUs.
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,15 +33,7 @@ SMALL = {"inferer::roi_size": [32, 32, 32]}
 NEVER = 2.0  # no agreement is enough: float32
 COMMON = ("spleen_ct_segmentation", "wholeBody_ct_segmentation")
 
-pytestmark = pytest.mark.shared_data
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.shared_data, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module", params=COMMON)

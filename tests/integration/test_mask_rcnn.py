@@ -5,7 +5,6 @@ are, the way to the PACS (tests/acceptance/test_mask_rcnn.py), GPUs.
 """
 
 import importlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests import disc_finder
 from tests.array_models import artifact, label, planar
 from tests.disc_finder import BRIGHT, EDGE, GREY, NETWORK, Disc
 
-pytestmark = disc_finder.usable
+pytestmark = [disc_finder.usable, pytest.mark.usefixtures("one_thread")]
 
 LABELS = [label(BRIGHT, "Bright", threshold=0.5), label(GREY, "Grey", threshold=0.5)]
 NAMES = {"Bright": BRIGHT, "Grey": GREY}
@@ -36,14 +35,6 @@ DISCS = (
 TOUCHING = (Disc(BRIGHT, 80, 100, 32), Disc(BRIGHT, 138, 100, 32))
 NEAR = 6  # pixels: one and a half between places that are looked at
 LEAST_DICE = 0.9
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=["", "_v2"])

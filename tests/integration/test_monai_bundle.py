@@ -9,7 +9,6 @@ Not covered: GPUs, mixed precision (the evaluator's `amp` does nothing on a CPU)
 import csv
 import json
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from inference.phantom import Scan
 from tests import bundles
 from tests.volumes import turned
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.shared_data, pytest.mark.usefixtures("one_thread")]
 
 SMALL_WINDOW: dict[str, Any] = {  # the same in both runs, where a whole one takes too long
     "swin_unetr_btcv_segmentation": {"inferer::roi_size": [64, 64, 64]},
@@ -40,14 +39,6 @@ SMALL_WINDOW: dict[str, Any] = {  # the same in both runs, where a whole one tak
 SMALL_IMAGE = {"swin_unetr_btcv_segmentation": (12, 30, 24)}
 LIST = {"segmentation_template": "data_list"}  # under which key the files are named
 RUN = {"ventricular_short_axis_3label": "evaluating"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def oblique(shape: tuple[int, int, int] = (16, 40, 32)) -> Image:

@@ -6,7 +6,7 @@ object (tests of encoding), real weights, GPUs.
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,7 @@ from tests.encoded import PROVENANCE
 from tests.nnunet_folders import CASCADE, COARSE, FINE, FLAT, REGIONS, Study, artifact, results
 from tests.volumes import NAMED_ORIENTATIONS, turned
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(path: Path, changes: dict[str, Any] | None = None) -> NnUnet:

@@ -6,7 +6,6 @@ covered: its real weights; that it says what is missing (test_bundle_conventions
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from inference.models import monai_bundle
 from tests import bundles, disc_finder
 from tests.array_models import planar
 
-pytestmark = disc_finder.usable
+pytestmark = [disc_finder.usable, pytest.mark.usefixtures("one_thread")]
 
 DENSITIES = ("A", "B", "C", "D")
 SIZE = [299, 299]
@@ -81,14 +80,6 @@ METADATA = {
     },
 }
 FAINT = 1e-10  # of the last layer: random layers before it say 1e10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network() -> torch.nn.Module:

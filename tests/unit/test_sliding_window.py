@@ -33,20 +33,14 @@ from inference.engine.sliding_window import (
     tiled,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 MANY = settings(max_examples=15, deadline=None, derandomize=True)
 SPACINGS = st.integers(600, 3000).map(lambda value: value / 1000 + 0.00037)
 """No voxel lies in the middle of two others: there MONAI's nearest is what rounding makes it."""
 AXIAL = np.eye(4)[[2, 1, 0, 3]]
 """Index (slice, row, column) to LPS, 1 mm."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Blur(torch.nn.Module):
