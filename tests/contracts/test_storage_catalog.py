@@ -25,16 +25,6 @@ from tests.records import START, after, arrive, claim, done, instance, request, 
 NEW, DUPLICATE, CONFLICT = Registration
 
 
-@pytest.fixture
-def catalog(database: Database) -> Catalog:
-    return Catalog(database)
-
-
-@pytest.fixture
-def queue(database: Database) -> Queue:
-    return Queue(database)
-
-
 def outcomes(catalog: Catalog, series: str = "1.2.1") -> list[tuple[str | None, str]]:
     every = [one for study in catalog.overview().studies for one in study.series]
     found = next(one for one in every if one.series_instance_uid == series)

@@ -16,11 +16,6 @@ SEGMENTATION, REPORT = "segmentation", "measurement_report"
 
 
 @pytest.fixture
-def catalog(database: Database) -> Catalog:
-    return Catalog(database)
-
-
-@pytest.fixture
 def queue(database: Database, catalog: Catalog) -> Queue:
     """A queue with one job DONE, its SEG and SR due at `pacs`, its SR at `archive`."""
     queue = Queue(database)

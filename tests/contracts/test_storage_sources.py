@@ -7,25 +7,12 @@ Not covered here: which studies are chosen (tests/unit/test_retention.py), when 
 import os
 from pathlib import Path
 
-import pytest
-
 from storage.catalog import Catalog
-from storage.database import Database
 from storage.instances import InstanceStore
 from storage.queue import Queue
 from storage.records import DeliveryState, Registration
 from storage.retention import Hold
 from tests.records import START, after, arrive, claim, digest, done, instance, request, ripe
-
-
-@pytest.fixture
-def catalog(database: Database) -> Catalog:
-    return Catalog(database)
-
-
-@pytest.fixture
-def queue(database: Database) -> Queue:
-    return Queue(database)
 
 
 def holds(catalog: Catalog) -> set[Hold]:
