@@ -19,8 +19,7 @@ from inference.errors import ModelError, ModelRefused
 from inference.findings import Image
 from inference.models import Artifact, monai_bundle
 from tests import bundles
-from tests.integration.test_bundle_conventions import chain, image, label_map, metadata
-from tests.integration.test_monai_bundle_small import written
+from tests.small_bundles import chain, image, label_map, metadata, written
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -110,7 +109,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = vista3d132(encoder_embed_dim=8, in_channels=1).state_dict()
     stated = metadata()
     stated["network_data_format"]["outputs"]["pred"]["channel_def"] = NAMES
-    return written(folder, TREE, weights, {"scripts/inferer.py": CODE}, stated)
+    return written(folder, TREE, stated, weights=weights, code={"scripts/inferer.py": CODE})
 
 
 def of_labels(artifact: Artifact, values: set[int]) -> Artifact:

@@ -4,7 +4,6 @@ Each says one thing that the zoo's bundles of the other files do not. Not covere
 configuration may name (the policy's own tests).
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,12 +16,11 @@ import pytest
 import torch
 
 from inference import phantom, regions, volume
-from inference.bundles import configuration, grids, recipe
+from inference.bundles import configuration, grids
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Acquisition, Image, PlanarImage, Verdict
-from inference.models import Artifact
-from inference.models.monai_bundle import BundleModel
 from tests import bundles
+from tests.small_bundles import model, written
 from tests.volumes import turned
 
 NETWORK = {
@@ -78,38 +76,8 @@ METADATA = {
 }
 
 
-def written(
-    folder: Path,
-    tree: Mapping[str, Any],
-    weights: Any = None,
-    code: Mapping[str, str] = {},
-    stated: Mapping[str, Any] = METADATA,
-) -> Path:
-    """A bundle's folder; weights of the plain network unless others are given."""
-    (folder / "configs").mkdir(parents=True)
-    (folder / "models").mkdir()
-    (folder / "configs" / "inference.json").write_text(json.dumps(tree))
-    (folder / "configs" / "metadata.json").write_text(json.dumps(stated))
-    for name, text in code.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
-    if weights is None:
-        weights = bundles.network(folder).state_dict()
-    torch.save(weights, folder / "models" / "model.pt")
-    return folder
-
-
-def model(artifact: Artifact) -> BundleModel:
-    """By its own parts alone."""
-    built = recipe.build(
-        artifact.files,
-        artifact.description.options,
-        trusted=artifact.trusted,
-        device="cpu",
-    )
-    return BundleModel(
-        recipe=built, description=artifact.description, requirements=artifact.requirements
-    )
+def two_series(folder: Path, weights: Any = None) -> Path:
+    return written(folder, TWO_SERIES, METADATA, weights=weights)
 
 
 def image() -> Image:
@@ -125,7 +93,7 @@ def image() -> Image:
 
 
 def test_series_are_channels_in_order_and_labels_may_overlap(tmp_path: Path) -> None:
-    bundle = written(tmp_path / "two", TWO_SERIES)
+    bundle = two_series(tmp_path / "two")
     artifact = bundles.artifact(bundle)
     assert artifact.description.roles == ("T1", "FLAIR")
     assert artifact.description.overlapping
@@ -169,7 +137,7 @@ def two_series_by_monai(bundle: Path, seen: Image, folder: Path) -> np.ndarray:
 
 
 def test_a_role_is_matched_by_nothing_until_a_person_says_which_it_is(tmp_path: Path) -> None:
-    proposed = bundles.model_add.proposal(written(tmp_path / "two", TWO_SERIES))[1]
+    proposed = bundles.model_add.proposal(two_series(tmp_path / "two"))[1]
     for series, name in zip(proposed["input"]["series"], ("T1", "FLAIR"), strict=True):
         assert series == {
             "role": name,
@@ -178,7 +146,7 @@ def test_a_role_is_matched_by_nothing_until_a_person_says_which_it_is(tmp_path: 
 
 
 def test_labels_of_a_tumour_model_are_coded(tmp_path: Path) -> None:
-    labels = bundles.artifact(written(tmp_path / "two", TWO_SERIES)).description.labels
+    labels = bundles.artifact(two_series(tmp_path / "two")).description.labels
     assert [one.definition.type.meaning for one in labels] == ["Neoplasm", "Edema", "Kidney"]
     assert labels[2].definition.modifier is not None
     assert labels[2].definition.modifier.meaning == "Left"
@@ -248,7 +216,7 @@ class Own(torch.nn.Conv3d):
 def own_code(folder: Path, width: int) -> Path:
     code = {"scripts/nets.py": OWN_CODE, "scripts/sizes.py": f"WIDTH = {width}\n"}
     weights = torch.nn.Conv3d(2, 3, width).state_dict()
-    return written(folder, small(network_def=OWN), weights, code)
+    return written(folder, small(network_def=OWN), METADATA, weights=weights, code=code)
 
 
 def test_own_code_is_not_run_unless_trusted(tmp_path: Path) -> None:
@@ -279,28 +247,28 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
         network_def={"_target_": "no_such_package.Net"}, imports=["$import no_such_package"]
     )
     tree["network_def"]["x"] = "$no_such_package.y"
-    artifact = bundles.artifact(written(tmp_path / "missing", tree, {}))
+    artifact = bundles.artifact(written(tmp_path / "missing", tree, METADATA, weights={}))
     with pytest.raises(ModelRefused, match="the package no_such_package is not installed"):
         model(replace(artifact, trusted=True))
 
 
 def test_weights_in_the_wrappings_of_training_load(tmp_path: Path) -> None:
-    bundle = written(tmp_path / "plain", TWO_SERIES)
+    bundle = two_series(tmp_path / "plain")
     state = bundles.network(bundle).state_dict()
     wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}}
-    artifact = bundles.artifact(written(tmp_path / "wrapped", TWO_SERIES, wrapped))
+    artifact = bundles.artifact(two_series(tmp_path / "wrapped", wrapped))
     for key, value in model(artifact).recipe.network.state_dict().items():
         assert torch.equal(value, state[key])
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    artifact = bundles.artifact(written(tmp_path / "other", TWO_SERIES, {"x": torch.zeros(1)}))
+    artifact = bundles.artifact(two_series(tmp_path / "other", {"x": torch.zeros(1)}))
     with pytest.raises(ModelRefused, match="does not fit the network"):
         model(artifact)
 
 
 def test_a_bundle_without_weights_is_not_added(tmp_path: Path) -> None:
-    bundle = written(tmp_path / "none", TWO_SERIES)
+    bundle = two_series(tmp_path / "none")
     (bundle / "models" / "model.pt").unlink()
     with pytest.raises(Exception, match=r"no weights: put them at models/model\.pt"):
         bundles.artifact(bundle)
@@ -309,7 +277,7 @@ def test_a_bundle_without_weights_is_not_added(tmp_path: Path) -> None:
 def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
     tree = {key: value for key, value in TWO_SERIES.items() if key != "inferer"}
     with pytest.raises(Exception, match="no inferer"):
-        bundles.artifact(written(tmp_path / "none", tree))
+        bundles.artifact(written(tmp_path / "none", tree, METADATA))
 
 
 # The configuration as a tree
@@ -361,7 +329,7 @@ def test_computed_labels_are_those_that_the_function_writes(tmp_path: Path) -> N
         {"_target_": "Lambdad", "keys": "pred", "func": where},
     ]
     tree = small(postprocessing={"_target_": "Compose", "transforms": transforms})
-    described = bundles.artifact(written(tmp_path / "computed", tree)).description
+    described = bundles.artifact(written(tmp_path / "computed", tree, METADATA)).description
     assert [one.value for one in described.labels] == [1, 4]
     assert not described.overlapping
     assert "nobody has checked" in described.limits[0]
