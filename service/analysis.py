@@ -29,7 +29,7 @@ from inference.errors import InferenceError, ModelRefused
 from inference.model_files import ModelFiles
 from inference.models import Artifact, FileModelModule, Model, ModelModule
 from inference.pipeline import Analysis, Companions, Given
-from service import approvals, kinds, log
+from service import answers, approvals, kinds, log
 from service.model_folder import OutOfReachError
 from service.read_ahead import Held, ReadAhead, Reading
 from service.runs import Admitted, Watched
@@ -40,6 +40,7 @@ from service.tasks import (
     FeatureVector,
     ModelSetup,
     Predecessor,
+    Question,
     ReadNext,
     Ready,
     ResultObject,
@@ -52,31 +53,34 @@ REFERENCE = "float32 on cpu"
 DEFER_BYTES = 64 << 10
 YOUNG_OBJECTS = 50_000  # between two looks for cycles: data sets are many objects and few cycles
 
-Asked = tuple[Task, Reading[Given] | None]
-"""A task, and its study if that was begun before."""
+Asked = tuple[Question, Reading[Given] | None]
+"""What is to be done, and its study if that was begun before."""
 
 
 class UnreadableFileError(Exception):
     """A stored instance is no DICOM file; the text says which and why."""
 
 
-def serve(pipe: Connection, setup: Setup, watch: Watch) -> None:
+def serve(pipe: Connection, setup: Setup, watch: Watch, token: bytes) -> None:
     """Load the models, say Ready, answer tasks until the worker closes its end.
 
-    `watch` is told of every instance that is decoded.
+    `watch` is told of every instance that is decoded; `token` is that of Ready.
     """
     decoding.watch(watch)
     analyst = Analyst(setup)
-    pipe.send(Ready(unavailable=analyst.preload() if setup.preload else {}))
+    ready = Ready(unavailable=analyst.preload() if setup.preload else {})
+    pipe.send_bytes(answers.written(ready, token))
     _rehearse()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
     asked: SimpleQueue[Asked | None] = SimpleQueue()
     Thread(target=_listen, args=(pipe, asked, analyst.ahead), name="tasks", daemon=True).start()
     while (next_one := asked.get()) is not None:
-        answer = analyst.answer(*next_one)
-        del next_one  # a study that was read ahead is not kept until another task comes
-        pipe.send(answer)
+        question, reading = next_one
+        del next_one
+        answer = analyst.answer(question.task, reading)
+        del reading  # a study that was read ahead is not kept until another task comes
+        pipe.send_bytes(answers.written(answer, question.token))
         if isinstance(answer, Failed) and answer.exhausted:
             return
 
@@ -295,8 +299,8 @@ def _listen(pipe: Connection, asked: "SimpleQueue[Asked | None]", ahead: ReadAhe
             match pipe.recv():
                 case ReadNext(task=task):
                     ahead.want(task)
-                case task:
-                    asked.put((task, ahead.take(task)))
+                case question:
+                    asked.put((question, ahead.take(question.task)))
     except (EOFError, OSError):
         return
     finally:

@@ -1,5 +1,7 @@
-"""What a child sends is an answer or nothing: none of its bytes become code in the worker.
+"""What a child sends is the answer to its question or nothing: none of it is code in the worker.
 
+Before each answer stands the token that came with the question: what was said ahead of it, or in
+addition, has another one.
 A pickle may name any callable, and a few bytes of one may take any memory or nest until the
 interpreter dies. Here it has no more than messages need: it may name those of `service.tasks`, has
 so many opcodes of the kinds that write plain values, and what comes out must have the types that
@@ -11,10 +13,11 @@ import io
 import pickle
 import pickletools
 import re
+import secrets
 import types
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import IO, Any, Union, get_args, get_origin, get_type_hints
 
 from service import tasks
 from service.tasks import (
@@ -29,6 +32,7 @@ from service.tasks import (
 from storage.records import Verdict
 
 LARGEST = 8 << 30  # bytes of one message
+TOKEN = 16  # bytes
 MOST_PARTS = 10_000  # of one kind in a message
 LONGEST = 2_000  # characters of a reason
 MOST_BYTES = 1 << 62
@@ -56,11 +60,32 @@ class NoAnswerError(Exception):
     """Bytes that are none of the messages a child sends."""
 
 
-def read(message: bytes) -> Answer | Ready:
-    """The message in these bytes; NoAnswerError for anything else."""
+class UnaskedError(NoAnswerError):
+    """Bytes that begin with another token than that of the question."""
+
+
+def new_token() -> bytes:
+    """What nobody can know who was not told."""
+    return secrets.token_bytes(TOKEN)
+
+
+def written(answer: Answer | Ready, token: bytes) -> memoryview:
+    """The bytes that `read` takes for this answer, of the question that had this token."""
+    message = io.BytesIO()
+    message.write(token)
+    pickle.dump(answer, message)
+    return message.getbuffer()
+
+
+def read(message: bytes, token: bytes) -> Answer | Ready:
+    """The answer in these bytes to the question that had this token; NoAnswerError else."""
+    opened = io.BytesIO(message)
+    if not secrets.compare_digest(opened.read(TOKEN), token):
+        raise UnaskedError
     try:
-        _refuse_excess(message)
-        found = _Reader(io.BytesIO(message)).load()
+        _refuse_excess(opened)
+        opened.seek(TOKEN)
+        found = _Reader(opened).load()
     except MemoryError:
         raise
     except Exception as error:  # (whatever an unpickler meets in bytes that are not trusted)
@@ -72,7 +97,7 @@ def read(message: bytes) -> Answer | Ready:
     return _told(found)
 
 
-def _refuse_excess(message: bytes) -> None:
+def _refuse_excess(message: IO[bytes]) -> None:
     """Raise ValueError for more than a message has; nothing of it is made.
 
     What has a table has one message around it and no tuples: a key could be nothing but text, and

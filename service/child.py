@@ -22,7 +22,7 @@ from service import answers, log, model_folder, processes, sandbox
 from service.decoding_notes import DecodingNotes
 from service.exits import FAILURE
 from service.scratch import Scratch
-from service.tasks import Answer, ReadNext, Ready, Setup, Task
+from service.tasks import Answer, Question, ReadNext, Ready, Setup, Task
 
 START_SECONDS = 300.0  # to import the science and load the models
 
@@ -41,9 +41,10 @@ class Child:
         self._pipe: Connection = ours
         self._scratch = Scratch()
         self._decoding = DecodingNotes(self._scratch.path)
+        self._token = answers.new_token()  # of what it may say next
         self._process = self._context.Process(
             target=run,
-            args=(theirs, setup, os.getpid(), self._scratch.path, self._decoding),
+            args=(theirs, setup, os.getpid(), self._scratch.path, self._decoding, self._token),
             name="analysis",
             daemon=True,
         )
@@ -63,11 +64,17 @@ class Child:
         """None while it runs; negative: the signal that ended it."""
         return self._process.exitcode
 
+    @property
+    def speaks_unasked(self) -> bool:
+        """Of a child that has answered: whether it has said more."""
+        return self._pipe.poll()
+
     def ask(self, task: Task, *, deadline_seconds: float) -> None:
         """Hand over a task; a child that has not answered within the deadline is killed."""
         self._timer = self._alarm(deadline_seconds)
         try:
-            self._sending.submit(self._pipe.send, task).result()
+            question = Question(token=self._token, task=task)
+            self._sending.submit(self._pipe.send, question).result()
         except OSError as error:
             raise self._ended() from error
 
@@ -89,13 +96,17 @@ class Child:
                 return None
             raise self._ended()
         try:
-            message = answers.read(self._pipe.recv_bytes(answers.LARGEST))
+            message = answers.read(self._pipe.recv_bytes(answers.LARGEST), self._token)
         except (EOFError, OSError) as error:
             raise self._ended() from error
+        except answers.UnaskedError as error:
+            self.kill()
+            raise ChildEnded("said something that it was not asked for") from error
         except answers.NoAnswerError as error:
             self.kill()
             raise ChildEnded("said something that is no answer") from error
         self._timer.cancel()
+        self._token = answers.new_token()
         return message
 
     def kill(self) -> None:
@@ -146,9 +157,17 @@ class _Alarm(threading.Thread):
 
 
 def run(
-    pipe: Connection, setup: Setup, parent: int, scratch: Path, decoding: DecodingNotes
+    pipe: Connection,
+    setup: Setup,
+    parent: int,
+    scratch: Path,
+    decoding: DecodingNotes,
+    token: bytes,
 ) -> None:
-    """The child's whole life: arranged so that it dies first and alone, confined, the science."""
+    """The child's whole life: arranged so that it dies first and alone, confined, the science.
+
+    `token`: what it says Ready with.
+    """
     processes.end_with_parent(parent, signal.SIGKILL)
     processes.be_killed_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -159,7 +178,7 @@ def run(
     try:
         confined = replace(setup, unconfined=_confine(setup, scratch))
         science = importlib.import_module("service.analysis")  # only here is it wanted
-        science.serve(pipe, confined, decoding.writer())
+        science.serve(pipe, confined, decoding.writer(), token)
     except Exception as error:  # noqa: BLE001  (rim: the worker sees the end and starts another)
         log.failure("failure", error, detail="the child of the worker raised")
         sys.exit(FAILURE)

@@ -80,6 +80,14 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A task to do now. `token`: what the answer begins with, new for each; never told before."""
+
+    token: bytes
+    task: Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadNext:
     """Beside what is computed, the study of this task may be read: it probably comes next.
 

@@ -33,6 +33,8 @@ class WarmChild:
         """
         if self._child is not None and self._child.exit_code is not None:
             self.bury("ended while it had nothing to do")
+        if self._child is not None and self._child.speaks_unasked:
+            self.bury("said something that it was not asked for")
         if self._child is None:
             try:
                 self._start()

@@ -23,6 +23,7 @@ from service.sandbox import Bounds
 from service.scratch import Scratch
 from service.tasks import (
     Analysed,
+    Answer,
     Computed,
     Durations,
     Failed,
@@ -240,6 +241,22 @@ def test_folders_inside_one_another_are_noticed_and_removed() -> None:
     assert not scratch.path.exists()
 
 
+TOKEN = answers.new_token()
+
+
+def read(message: bytes) -> Answer | Ready:
+    """As the answer to what was asked."""
+    return answers.read(TOKEN + message, TOKEN)
+
+
+def test_an_answer_begins_with_the_token_of_the_question() -> None:
+    said = Failed(reason="no")
+    assert answers.read(bytes(answers.written(said, TOKEN)), TOKEN) == said
+    for other in (answers.new_token(), TOKEN[:-1], b""):
+        with pytest.raises(answers.UnaskedError):
+            answers.read(bytes(answers.written(said, other)), TOKEN)
+
+
 class Explodes:
     """Calls something when it is unpickled."""
 
@@ -255,7 +272,7 @@ def test_an_answer_is_never_code(tmp_path: Path) -> None:
     good = Analysed(verdict="measured", reason=None, objects=(), vectors=(), durations=Durations())
     for hostile in (Explodes(proof), replace(good, reason=Explodes(proof))):  # type: ignore[arg-type]
         with pytest.raises(NoAnswerError):
-            answers.read(pickle.dumps(hostile))
+            read(pickle.dumps(hostile))
     assert not proof.exists()
 
 
@@ -268,7 +285,7 @@ def test_an_answer_has_the_types_that_it_declares() -> None:
         verdict="measured", reason=None, objects=(made,), vectors=(), durations=Durations(read=1.0)
     )
     for message in (good, Failed(reason="no"), Ready(unavailable={"a": "b"})):
-        assert answers.read(pickle.dumps(message)) == message
+        assert read(pickle.dumps(message)) == message
     for bad in (
         replace(good, objects=("x",)),  # type: ignore[arg-type]
         replace(good, verdict=3),  # type: ignore[arg-type]
@@ -277,7 +294,7 @@ def test_an_answer_has_the_types_that_it_declares() -> None:
         "words",
     ):
         with pytest.raises(NoAnswerError):
-            answers.read(pickle.dumps(bad))
+            read(pickle.dumps(bad))
 
 
 MADE = ResultObject(
@@ -310,9 +327,9 @@ GOOD = Analysed(
     ],
 )
 def test_an_answer_that_cannot_be_recorded_is_none(bad: Analysed) -> None:
-    assert answers.read(pickle.dumps(GOOD)) == GOOD
+    assert read(pickle.dumps(GOOD)) == GOOD
     with pytest.raises(NoAnswerError):
-        answers.read(pickle.dumps(bad))
+        read(pickle.dumps(bad))
 
 
 NESTED = b"\x80\x04}" + b")" + b"\x85" * 900_000 + b"K\x01s."
@@ -354,16 +371,16 @@ def read_with_little_memory(message: bytes) -> None:
     """In a process that may die of it."""
     processes.limit_memory(2 << 30)
     with pytest.raises(NoAnswerError):
-        answers.read(message)
+        read(message)
 
 
 def test_an_answer_may_have_all_the_parts_that_it_may_have() -> None:
     objects = tuple(replace(MADE, sop_instance_uid=f"1.{at}") for at in range(10_000))
     vectors = tuple(replace(VECTOR, kind=f"kind {at}") for at in range(10_000))
     most = replace(GOOD, objects=objects, vectors=vectors)
-    assert answers.read(pickle.dumps(most)) == most
+    assert read(pickle.dumps(most)) == most
     for protocol in (4, 5):
-        assert answers.read(pickle.dumps(GOOD, protocol=protocol)) == GOOD
+        assert read(pickle.dumps(GOOD, protocol=protocol)) == GOOD
 
 
 def test_the_words_of_an_answer_fit_on_a_line() -> None:
@@ -374,7 +391,7 @@ def test_the_words_of_an_answer_fit_on_a_line() -> None:
         replace(GOOD, reason=hostile),
         Ready(unavailable={"mine": hostile}),
     ):
-        found = answers.read(pickle.dumps(message))
+        found = read(pickle.dumps(message))
         words = found.unavailable["mine"] if isinstance(found, Ready) else found.reason
         assert words is not None
         assert words.isprintable()

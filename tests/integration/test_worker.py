@@ -164,6 +164,7 @@ def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
         ("raises", "ValueError at tests/hostile_models/raises.py:17 predict"),
         ("hangs", "exceeded its deadline of 4 s"),
         ("unloadable", "FileNotFoundError at tests/hostile_models/unloadable.py:11 load"),
+        ("answers_unasked", "said something that it was not asked for"),
     ],
 )
 def test_a_broken_model_costs_attempts_and_then_its_series_says_why(
@@ -177,6 +178,44 @@ def test_a_broken_model_costs_attempts_and_then_its_series_says_why(
     assert (failed.state, failed.attempts) == ("failed", 2)
     assert failed.reason == f"{words}; given up after 2 attempts"
     assert outcome(place, "good").state == "done", "another model's job is not harmed"
+
+
+def test_an_answer_too_many_is_not_the_next_jobs(place: Workplace) -> None:
+    """What the model says of its own job it may say; it has stolen that job's token."""
+    place.receive(slices())
+    place.close("answers_twice", "good")
+    worker = place.worker("answers_twice", "good")
+    try:
+        for _ in range(3):
+            worker.step()
+    finally:
+        worker.close()
+    assert outcome(place, "answers_twice").verdict == "withheld"
+    good = outcome(place, "good")
+    assert (good.state, good.verdict) == ("done", "measured")
+    assert good.attempts <= 2
+
+
+def test_an_answer_too_many_before_the_next_job_costs_nobody_an_attempt(
+    place: Workplace, tmp_path: Path
+) -> None:
+    place.receive(slices())
+    place.close("answers_ahead", "good")
+    log = tmp_path / "log.jsonl"
+    with logging_to(log):
+        worker = place.worker("answers_ahead", "good")
+        try:
+            assert worker.step()
+            child = worker._child._child
+            assert child is not None
+            _wait_for(lambda: child.speaks_unasked)
+            assert worker.step()
+        finally:
+            worker.close()
+    for model in ("answers_ahead", "good"):
+        done = outcome(place, model)
+        assert (done.state, done.verdict, done.attempts) == ("done", "measured", 1)
+    assert "said something that it was not asked for" in log.read_text()
 
 
 def test_out_of_memory_below_the_limit_of_the_child(place: Workplace) -> None:
