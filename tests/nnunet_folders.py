@@ -3,7 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 
 from inference import description
 from inference.model_files import ModelFiles
-from inference.models import Artifact
+from inference.models import Artifact, nnunet
+from inference.models.nnunet import NnUnet
 from inference.nnunet import architectures
 from inference.nnunet.labels import parse
 from service import model_add, sidecar
@@ -303,3 +304,10 @@ def artifact(path: Path, changes: Mapping[str, Any] | None = None) -> Artifact:
     checked = sidecar.parse(plain, Place(file=sidecar.path_of(path)))
     parsed = description.parse(checked.plain)
     return Artifact(description=parsed, files=ModelFiles(path=path, digests=parsed.files))
+
+
+def model(path: Path, changes: Mapping[str, Any] | None = None) -> NnUnet:
+    """The folder as the node loads it, on the processor."""
+    found = nnunet.load({}, replace(artifact(path, changes), device="cpu"))
+    assert isinstance(found, NnUnet)
+    return found

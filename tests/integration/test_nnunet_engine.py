@@ -6,7 +6,6 @@ package (test_nnunet_reference.py), real GPUs, wall times.
 
 import json
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,11 @@ from tests import nnunet_folders
 from tests.fake_device import FakeDevice
 from tests.nnunet_folders import CASCADE, COARSE, FINE, FLAT, REGIONS, Net, Study, artifact, results
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXACT = Choice(precision=Precision.FLOAT32)
 SPACING = (3.0, 1.5, 1.5)
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def members(path: Path, **said: Any) -> tuple[Member, ...]:

@@ -5,7 +5,6 @@ network's input and logits included. Random weights: nothing here says that a mo
 Not covered: GPUs; pictures and readers that turn images (test_nnunet_model.py).
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,11 @@ from inference.nnunet.sliding_window import summed
 from tests import nnunet_folders, nnunet_reference
 from tests.nnunet_reference import CASES, ENSEMBLES, Case
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = Cpu()
 EXACT = Choice(precision=Precision.FLOAT32)
 ULPS = 1e-4  # share of voxels that may differ: other processors sum floats in another order
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def loaded(top: Path, case: Case, one: str | None = None) -> tuple[Member, ...]:

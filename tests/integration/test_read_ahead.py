@@ -1,9 +1,9 @@
 """The next study is read while one is computed, and nothing else is otherwise: real processes and
 signals.
 
-Nothing here measures time. Not covered: PostgreSQL (contracts/test_storage_queue has the verbs on
-both), a GPU, memory that runs out (unit/test_read_ahead), studies that crash or never answer
-(test_read_ahead_faults).
+Nothing here measures time. Not covered: PostgreSQL (contracts/test_storage_reservations has the
+verbs on both), a GPU, memory that runs out (unit/test_read_ahead), studies that crash or never
+answer (test_read_ahead_faults).
 """
 
 import multiprocessing

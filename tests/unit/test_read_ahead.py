@@ -1,6 +1,6 @@
 """When the next study is read, what it may take, and what becomes of it; threads, no processes.
 
-Not covered: reservations (contracts/test_storage_queue), real studies and real children
+Not covered: reservations (contracts/test_storage_reservations), real studies and real children
 (integration/test_read_ahead).
 """
 
