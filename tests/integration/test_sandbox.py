@@ -195,6 +195,7 @@ def test_a_real_child_starts_confined_and_its_folder_is_gone_afterwards() -> Non
             assert folder.is_dir()
         status = Path(f"/proc/{child.process_id}/status").read_text()
         environment = Path(f"/proc/{child.process_id}/environ").read_bytes()
+        limits = Path(f"/proc/{child.process_id}/limits").read_text()
     finally:
         child.kill()
     assert said == Ready(unavailable={})
@@ -202,7 +203,17 @@ def test_a_real_child_starts_confined_and_its_folder_is_gone_afterwards() -> Non
     assert "NoNewPrivs:\t1" in status
     assert "CapEff:\t0000000000000004" in status or "CapEff:\t0000000000000000" in status
     assert b"PYTEST_CURRENT_TEST" not in environment
+    assert most(limits, "core file size") == 0  # which would hold pixels
+    assert most(limits, "processes") <= sandbox.MOST_THREADS
+    assert most(limits, "file size") <= sandbox.LARGEST_FILE
     assert not folder.exists()
+
+
+def most(limits: str, what: str) -> float:
+    """The hard limit in a process's /proc/PID/limits."""
+    (line,) = (line for line in limits.splitlines() if line.startswith(f"Max {what} "))
+    _, hard, *_ = line.removeprefix(f"Max {what} ").split()
+    return float(hard.replace("unlimited", "inf"))
 
 
 def test_a_child_that_fills_its_folder_is_ended() -> None:

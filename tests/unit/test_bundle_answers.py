@@ -101,6 +101,21 @@ def test_nothing_lies_outside_of_what_was_found() -> None:
     }
 
 
+@pytest.mark.parametrize(("slices", "said"), [((3, 8), 0), ((0, 4), 1), ((6, 12), 1)])
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_structure_that_the_stack_cuts_is_named(
+    overlapping: bool, slices: tuple[int, int], said: int
+) -> None:
+    image = seen()
+    found = np.zeros((2, *image.volume.spatial_shape), np.int32)
+    found[0, 4:8, 2:9, 2:9] = found[1, slice(*slices), 12:16, 12:16] = 1
+    labels = found.astype(bool) if overlapping else found[1]
+    structures = described(0, 1, overlapping=True) if overlapping else described(1)
+    words = "Reaches the end of the stack, so its volume may be of a part: Effusion."
+    limits = answers.labelled(labels, image, structures).limitations
+    assert [one for one in limits if one != "Only a test."] == [words] * said
+
+
 # A segmenting network that gives no number
 
 
