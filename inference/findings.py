@@ -88,7 +88,7 @@ class Segment:
     """A segmented structure: boolean mask on the grid of the image or a crop of it, never empty.
 
     A crop is part of that grid by its affine (`regions`): a hundred structures need not be a
-    hundred whole images. In a planar image the mask is an array (row, column), never a crop.
+    hundred whole images. In a planar image it is a `regions.Region` of (row, column).
     """
 
     definition: SegmentDefinition

@@ -52,6 +52,20 @@ class Region:
             plane[within] = self.mask.take(index - box[axis].start, axis=axis)
         return plane
 
+    def overlaps(self, other: "Region") -> bool:
+        """Whether a voxel is in both; `other` is of the same grid."""
+        common = tuple(
+            slice(max(one.start, two.start), min(one.stop, two.stop))
+            for one, two in zip(self.box, other.box, strict=True)
+        )
+        if any(part.start >= part.stop for part in common):
+            return False
+        return bool((_within(self, common) & _within(other, common)).any())
+
+    def as_stack(self) -> "Region":
+        """The same as the only plane of a stack."""
+        return Region(shape=(1, *self.shape), begin=(0, *self.begin), mask=self.mask[None])
+
     def transposed(self) -> "Region":
         """The same with its axes in the reverse order."""
         return Region(
@@ -69,6 +83,16 @@ class Region:
     def in_patient(self, grid: hd.Volume) -> hd.Volume:
         """A mask that is not empty as a volume, the part of `grid` that it fills."""
         return grid[self.box].with_array(self.mask)  # type: ignore[index]  # (stub: of one axis)
+
+
+def _within(region: Region, box: Box) -> Mask:
+    """The part of a mask in a box of the grid that lies inside its own."""
+    return region.mask[
+        tuple(
+            slice(part.start - first, part.stop - first)
+            for part, first in zip(box, region.begin, strict=True)
+        )
+    ]
 
 
 def of_mask(mask: Mask) -> Region:

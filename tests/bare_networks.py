@@ -18,7 +18,7 @@ Ask = Callable[..., Findings]
 def masks(findings: Findings, seen: Image | PlanarImage) -> dict[str, np.ndarray]:
     """Each segment's mask on the image's grid, by its label."""
     return {
-        one.definition.label: one.mask
+        one.definition.label: one.mask.whole()  # type: ignore[attr-defined]  # (a region)
         if isinstance(seen, PlanarImage)
         else regions.on_grid(one.mask, seen.volume).whole()
         for one in findings.segments

@@ -93,7 +93,8 @@ def not_found(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _placed(image: Image | PlanarImage, mask: Mask) -> hd.Volume:
-    """A mask that is not empty at its place; a planar one is an array, as `Segment` says."""
+    """A mask that is not empty at its place; a planar one is a region, as `Segment` says."""
+    region = regions.of_mask(mask)
     if isinstance(image, PlanarImage):
-        return mask  # type: ignore[return-value]
-    return regions.of_mask(mask).in_patient(image.volume)
+        return region  # type: ignore[return-value]
+    return region.in_patient(image.volume)

@@ -111,8 +111,8 @@ def _labels(values: NDArray[Any], description: Description) -> Iterator[Found]:
 
 
 def _placed(region: Region, image: Image | PlanarImage) -> Any:
-    """The mask at its place: part of a volume, or an array (row, column)."""
-    return region.whole() if isinstance(image, PlanarImage) else region.in_patient(image.volume)
+    """The mask at its place: part of a volume, or the region of a planar image."""
+    return region if isinstance(image, PlanarImage) else region.in_patient(image.volume)
 
 
 def _cut(segments: tuple[Segment, ...], image: Image | PlanarImage) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def segmentation(
 
 
 def planar_segmentation(
-    result: Dataset, masks: Sequence[Mapping[int, Mask]], *, sheet: Sheet, source: Source
+    result: Dataset, masks: Sequence[Mapping[int, Region]], *, sheet: Sheet, source: Source
 ) -> None:
     """Raise EncodingError unless the object says exactly these masks, at no place in the patient.
 
@@ -67,10 +67,11 @@ def planar_segmentation(
         named = [reference.sop_class_uid, reference.sop_instance_uid]
         number = _segment_number(result, group)
         _require(image == named and (frame or 0) in masks[number - 1], "source of a frame")
-        _require(np.array_equal(pixels, masks[number - 1][frame or 0]), "segmentation voxels")
+        expected = masks[number - 1][frame or 0].whole()
+        _require(np.array_equal(pixels, expected), "segmentation voxels")
         seen.add((number, frame or 0))
-    expected = {(n, frame) for n, one in enumerate(masks, start=1) for frame in one}
-    _require(seen == expected and len(groups) == len(expected), "set of frames")
+    meant = {(n, frame) for n, one in enumerate(masks, start=1) for frame in one}
+    _require(seen == meant and len(groups) == len(meant), "set of frames")
 
 
 def measurement_report(

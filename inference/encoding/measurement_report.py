@@ -14,7 +14,7 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
-from inference import coding, regions, uids
+from inference import coding, uids
 from inference.encoding import (
     Provenance,
     Reference,
@@ -187,8 +187,7 @@ def _subject_of_sheet(
         findings=_owned(findings),
         canvas=canvas.of_sheet(sheet),
         regions={
-            label: regions.of_mask(mask[None])
-            for label, mask in sheets.masks(sheet, findings).items()
+            label: region.as_stack() for label, region in sheets.masks(sheet, findings).items()
         },
         places={
             label: _of_frame(place, sheet) for label, place in _matched(labels, places).items()

@@ -22,8 +22,9 @@ from inference.encoding.source_headers import Source, put
 from inference.errors import EncodingError
 from inference.findings import Findings, SegmentDefinition
 from inference.planar import Views
+from inference.regions import Region
 
-Mask = NDArray[np.bool_]
+BYTE = 8  # bits
 STAND_IN = SecondaryCaptureImageStorage  # highdicom wants functional groups of multi-frame classes
 STACK = "1"  # Stack ID: the frames of one instance
 
@@ -37,7 +38,7 @@ class Structure:
 
     definition: SegmentDefinition
     tracking: str
-    masks: dict[int, Mask]
+    masks: dict[int, Region]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +104,18 @@ def _structures(frames: Sequence[tuple[Sheet, Findings]]) -> tuple[Structure, ..
 def _groups(structures: Sequence[Structure]) -> tuple[tuple[Structure, ...], ...]:
     """Each in the first group that has room and where no mask overlaps another of its frame."""
     groups: list[list[Structure]] = []
-    taken: list[dict[int, Mask]] = []  # of each group, by frame
+    taken: list[dict[int, list[Region]]] = []  # of each group, by frame
     for structure in structures:
         place = _free(structure, groups, taken)
         groups[place].append(structure)
         for frame, mask in structure.masks.items():
-            taken[place][frame] = mask | taken[place].get(frame, np.False_)
+            taken[place].setdefault(frame, []).append(mask)
     return tuple(tuple(group) for group in groups)
 
 
-def _free(structure: Structure, groups: list[list[Structure]], taken: list[dict[int, Mask]]) -> int:
+def _free(
+    structure: Structure, groups: list[list[Structure]], taken: list[dict[int, list[Region]]]
+) -> int:
     """The first group with room for a structure; a new one when none has."""
     for place, group in enumerate(groups):
         if len(group) < segments.MOST_SEGMENTS and not _overlap(structure.masks, taken[place]):
@@ -122,8 +125,8 @@ def _free(structure: Structure, groups: list[list[Structure]], taken: list[dict[
     return len(groups) - 1
 
 
-def _overlap(masks: Mapping[int, Mask], taken: Mapping[int, Mask]) -> bool:
-    return any(bool((mask & taken[frame]).any()) for frame, mask in masks.items() if frame in taken)
+def _overlap(masks: Mapping[int, Region], taken: Mapping[int, Sequence[Region]]) -> bool:
+    return any(mask.overlaps(one) for frame, mask in masks.items() for one in taken.get(frame, ()))
 
 
 def _segmentation(
@@ -261,11 +264,16 @@ def _index_frames(result: Dataset) -> None:
     result.DimensionIndexSequence = [result.DimensionIndexSequence[0], dimension]
 
 
-def _packed(masks: Sequence[Mask]) -> bytes:
-    """Bits in order, the first pixel in the lowest (PS3.5 8.1.1), padded to an even length."""
-    if masks[0].size % 8:
-        bits = np.packbits(np.concatenate([mask.ravel() for mask in masks]), bitorder="little")
-        packed = bits.tobytes()
-    else:
-        packed = b"".join(np.packbits(mask, bitorder="little").tobytes() for mask in masks)
+def _packed(masks: Sequence[Region]) -> bytes:
+    """Bits in order, the first pixel in the lowest (PS3.5 8.1.1), padded to an even length.
+
+    Eight frames at a time, which end with a whole byte whatever their size.
+    """
+    parts = (masks[first : first + BYTE] for first in range(0, len(masks), BYTE))
+    packed = b"".join(map(_bits, parts))
     return packed + b"\0" * (len(packed) % 2)
+
+
+def _bits(masks: Sequence[Region]) -> bytes:
+    frames = np.concatenate([mask.whole().ravel() for mask in masks])
+    return np.packbits(frames, bitorder="little").tobytes()

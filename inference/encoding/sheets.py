@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 
 from inference.encoding import Reference
@@ -14,8 +12,8 @@ from inference.errors import EncodingError
 from inference.findings import Findings, Segment
 from inference.pictures import Picture
 from inference.planar import View, Views
+from inference.regions import Region
 
-Mask = NDArray[np.bool_]
 ORIENTATION = re.compile(r"[APRLHF]{1,3}\\[APRLHF]{1,3}")  # PS3.3 C.7.6.1.1.1
 
 
@@ -69,7 +67,7 @@ def tracking_labels(sheet: Sheet, found: Findings) -> dict[str, str]:
     }
 
 
-def masks(sheet: Sheet, found: Findings) -> dict[str, Mask]:
+def masks(sheet: Sheet, found: Findings) -> dict[str, Region]:
     """The masks of an image by label, axes (row, column).
 
     Raises EncodingError when one is empty, on another matrix, or two have the same label.
@@ -77,19 +75,19 @@ def masks(sheet: Sheet, found: Findings) -> dict[str, Mask]:
     return dict(_masks(sheet, found.segments))
 
 
-def _masks(sheet: Sheet, segments: Sequence[Segment]) -> Iterator[tuple[str, Mask]]:
+def _masks(sheet: Sheet, segments: Sequence[Segment]) -> Iterator[tuple[str, Region]]:
     seen = set()
     for segment in segments:
         name = segment.definition.label
         if name in seen:
             raise EncodingError("two segments have the same label")
-        mask = np.asarray(segment.mask)
-        if mask.shape != (sheet.rows, sheet.columns):
+        mask: object = segment.mask
+        if not isinstance(mask, Region) or mask.shape != (sheet.rows, sheet.columns):
             raise EncodingError(f"segment {name!r} is not on the matrix of the image")
-        if not mask.any():
+        if not mask.mask.any():
             raise EncodingError(f"segment {name!r} is empty")
         seen.add(name)
-        yield name, np.ascontiguousarray(mask if mask.dtype == np.bool_ else mask > 0)
+        yield name, mask
 
 
 def _sheet(view: View, instances: Sequence[str], count: int) -> Sheet:

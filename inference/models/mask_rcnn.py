@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference import regions
 from inference.arrays import intensity, proposals, results
 from inference.bundles.recipe import state_dict
 from inference.description import Description, Label
@@ -113,7 +114,7 @@ def findings(found: Sequence[Instance], description: Description) -> Findings:
             segments.append(
                 Segment(
                     definition=replace(definition, label=name),
-                    mask=one.mask,  # type: ignore[arg-type]  # (an array, as `Segment` says)
+                    mask=regions.of_mask(one.mask),  # type: ignore[arg-type]  # (as `Segment` says)
                     probability=one.score,
                 )
             )

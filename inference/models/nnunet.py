@@ -174,8 +174,8 @@ def _cut(segments: Sequence[Segment], image: Image | PlanarImage) -> tuple[str, 
 
 
 def _placed(region: Region, image: Image | PlanarImage) -> Any:
-    """The mask with its place: a volume, or an array where there is none."""
-    return region.whole() if isinstance(image, PlanarImage) else region.in_patient(image.volume)
+    """The mask with its place: a volume, or the region where there is none."""
+    return region if isinstance(image, PlanarImage) else region.in_patient(image.volume)
 
 
 def _turned(volume: hd.Volume, orientation: str | None) -> hd.Volume:

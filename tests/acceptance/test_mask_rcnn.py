@@ -179,7 +179,7 @@ def test_masks_boxes_and_scores_are_exactly_the_model_s(site: Site, name: str) -
         found = said[max(frame, 1) - 1]
         (segment,) = (one for one in found.segments if one.definition.label == named)
         (detection,) = (one for one in found.detections if one.segment == named)
-        assert np.array_equal(mask, np.asarray(segment.mask))
+        assert np.array_equal(mask, segment.mask.whole())
         assert reports.certainty(boxes[uid]) == pytest.approx(100 * detection.probability, rel=1e-5)
         (outline,) = reports.of_type(boxes[uid], "SCOORD")
         assert outline.GraphicType == "POLYLINE"

@@ -15,7 +15,7 @@ import SimpleITK
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from inference import planar, volume
+from inference import planar, regions, volume
 from inference.encoding import measurement_report, segmentation
 from inference.findings import (
     Box,
@@ -127,7 +127,7 @@ def _in_view() -> Findings:
     return Findings(
         verdict=Verdict.MEASURED,
         segments=tuple(
-            Segment(definition=definition, mask=mask)  # type: ignore[arg-type]
+            Segment(definition=definition, mask=regions.of_mask(mask))  # type: ignore[arg-type]
             for definition, mask in zip(encoded.DEFINITIONS, masks, strict=True)
         ),
         detections=(Detection(definition=encoded.NODULE, box=box, probability=0.7),),

@@ -76,7 +76,7 @@ def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def masks(found: Findings) -> dict[str, NDArray[np.bool_]]:
-    return {one.definition.label: np.asarray(one.mask) for one in found.segments}
+    return {one.definition.label: one.mask.whole() for one in found.segments}
 
 
 def assert_found(found: Findings, discs: tuple[Disc, ...], shape: tuple[int, int]) -> None:

@@ -224,7 +224,7 @@ def test_pictures_are_segmented_in_their_pixels(tmp_path: Path) -> None:
     findings = loaded.predict(PlanarImage(pixels=pixels, acquisition=acquisition))
     assert findings.verdict is Verdict.MEASURED
     assert findings.segments
-    assert all(np.shape(segment.mask) == (40, 50) for segment in findings.segments)
+    assert all(segment.mask.shape == (40, 50) for segment in findings.segments)
 
 
 @pytest.mark.parametrize("spacing", [None, (0.8, 0.8)])

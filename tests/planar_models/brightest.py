@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.sr.coding import Code
 from scipy import ndimage
 
-from inference import coding
+from inference import coding, regions
 from inference.findings import (
     Box,
     Classification,
@@ -56,7 +56,7 @@ class Brightest:
         )
         return Findings(
             verdict=Verdict.MEASURED,
-            segments=(Segment(definition=SPOT, mask=mask, probability=0.9),),
+            segments=(Segment(definition=SPOT, mask=regions.of_mask(mask), probability=0.9),),
             detections=(Detection(definition=SPOT, box=box, probability=0.75),),
             keypoints=(Keypoint(definition=SPOT, position=(float(column), float(row))),),
             classifications=(Classification(question=QUESTION, answer=ANSWER, probability=0.5),),

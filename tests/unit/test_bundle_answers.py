@@ -15,6 +15,7 @@ from monai.data.meta_tensor import MetaTensor
 from pydicom.sr.coding import Code
 
 from inference import phantom, regions, volume
+from inference.arrays import results
 from inference.bundles import answers, grids
 from inference.description import Description, Label, Task
 from inference.errors import ModelError
@@ -22,7 +23,8 @@ from inference.findings import Image, SegmentDefinition
 from inference.label_codes import meaning
 from inference.models import monai_bundle
 from inference.models.monai_bundle import BundleModel
-from tests import bundles
+from inference.regions import Region
+from tests import array_models, bundles
 
 QUESTION = Code("CHEST", "99LOCAL", "Chest")
 
@@ -168,6 +170,27 @@ def above(hu: float, folder: Path) -> BundleModel:
     assert isinstance(made, BundleModel)
     assert made.quick is not None
     return made
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_mask_of_a_planar_image_is_kept_as_the_box_of_what_was_found(
+    *, overlapping: bool
+) -> None:
+    image = array_models.planar(np.zeros((30, 40), np.float32))
+    wanted = described(1, 2, overlapping=overlapping)
+    values = np.zeros((3, 40, 30), np.float32)  # (channel, x, y)
+    values[0] = 0.4
+    values[1, 5:9, 20:23], values[2, 7:8, 2:4] = 1, 1
+    by_bundle = answers.segmentation(values, image, wanted).segments
+    masks = zip(wanted.labels, values[1:].transpose(0, 2, 1) > 0.5, strict=True)
+    by_array = results.segmented(image, wanted, masks).segments
+    for first, second in (by_bundle, by_array):
+        for segment, corner, size in ((first, (20, 5), (3, 4)), (second, (2, 7), (2, 1))):
+            region: object = segment.mask
+            assert isinstance(region, Region)
+            assert (region.shape, region.begin) == ((30, 40), corner)
+            assert region.mask.shape == size
+            assert region.mask.all()
 
 
 def seen() -> Image:

@@ -250,7 +250,7 @@ def planar_made() -> tuple[Views, Findings, Dataset]:
     masks = [pixels == 0, pixels == 0]
     masks[0][:4], masks[1][4:] = False, False
     segments = tuple(
-        Segment(definition=definition, mask=mask)  # type: ignore[arg-type]
+        Segment(definition=definition, mask=regions.of_mask(mask))  # type: ignore[arg-type]
         for definition, mask in zip((encoded.RIGHT, encoded.LEFT), masks, strict=True)
     )
     found = Findings(verdict=Verdict.MEASURED, segments=segments)

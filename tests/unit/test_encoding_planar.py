@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from inference import planar
+from inference import planar, regions
 from inference.encoding import measurement_report, report_words, segmentation, summary
 from inference.encoding.common import to_bytes
 from inference.errors import EncodingError
@@ -57,7 +57,7 @@ def segmented(masks: Sequence[Sequence[Mask]]) -> list[Findings]:
         Findings(
             verdict=Verdict.MEASURED,
             segments=tuple(
-                Segment(definition=definition(name), mask=mask)  # type: ignore[arg-type]
+                Segment(definition=definition(name), mask=regions.of_mask(mask))  # type: ignore[arg-type]
                 for name, mask in zip(NAMES, chosen, strict=False)
                 if mask.any()
             ),

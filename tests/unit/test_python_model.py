@@ -114,7 +114,7 @@ def test_planar_places_are_column_and_row(tmp_path: Path) -> None:
     assert (found.keypoints[0].position, found.keypoints[0].probability) == ((20.0, 5.0), 0.5)
     assert found.detections[0].box.centre == (3.5, 1.0)
     assert found.detections[0].box.edges == ((4.0, 0.0), (0.0, 1.0))
-    assert np.asarray(found.segments[0].mask).sum() == 30
+    assert found.segments[0].mask.whole().sum() == 30
 
 
 def test_what_the_function_is_given(tmp_path: Path) -> None:

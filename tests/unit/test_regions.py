@@ -45,6 +45,20 @@ def test_a_region_is_its_mask(seed: int) -> None:
         assert region.mask.size == 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9999), share=st.sampled_from([0.0, 0.004, 0.02, 0.2]))
+def test_regions_overlap_where_their_masks_do(seed: int, share: float) -> None:
+    one, other = sparse(seed, share), sparse(seed + 1, 0.02)
+    found = regions.of_mask(one).overlaps(regions.of_mask(other))
+    assert found == regions.of_mask(other).overlaps(regions.of_mask(one))
+    assert found == bool((one & other).any())
+
+
+def test_a_region_of_an_image_is_one_of_a_stack_of_it_alone() -> None:
+    mask = sparse(3, 0.1)[2]
+    assert np.array_equal(regions.of_mask(mask).as_stack().whole(), mask[None])
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 9999))
 def test_flips_permutations_and_crops_are_undone(seed: int) -> None:
