@@ -4,12 +4,19 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
 from inference.errors import ModelRefused
+
+CACHE = "__pycache__"
+
+
+def is_part(name: str) -> bool:
+    """Whether a path inside a model is of a file of it: hidden ones and Python's caches are not."""
+    return not any(step.startswith(".") or step == CACHE for step in PurePosixPath(name).parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,15 @@ from inference.errors import ModelRefused
 HOW = "install it from the index that torch came from: deploy/docs/MODELS.md, Options of mask_rcnn"
 
 
+def lacking(what: str) -> str | None:
+    """The line that `required` refuses with on this processor; None where it would not."""
+    try:
+        required(what)
+    except ModelRefused as refusal:
+        return str(refusal)
+    return None
+
+
 def required(what: str, device: torch.device | str = "cpu") -> Any:
     """The package, whose operators run on a device; raises ModelRefused: `what` needs torchvision.
 

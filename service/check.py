@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service import kinds, model_states, resolved, sandbox
@@ -20,16 +20,23 @@ UNSURE = (
 )
 
 
-def check(configuration: Configuration, *, echo: bool) -> int:
-    """Print the resolved configuration; with `echo` ask every destination whether it answers."""
+def check(configuration: Configuration, *, echo: bool, lacking: Mapping[str, Sequence[str]]) -> int:
+    """Print the resolved configuration; with `echo` ask every destination whether it answers.
+
+    `lacking`: name of a model that cannot run here -> why (service/model_check.py, which loads what
+    this module must not).
+    """
     print(resolved.toml(configuration), end="")
     for name, reason in model_states.stopped(configuration).items():
         sys.stderr.write(f"hounsfield: model {name!r} is stopped: {reason}\n")
+    for name, reasons in lacking.items():
+        for reason in reasons:
+            sys.stderr.write(f"hounsfield: model {name!r} cannot run here: {reason}\n")
     for name, labels in unsure_of_sides(configuration).items():
         sys.stderr.write(f"hounsfield: model {name!r}: {UNSURE.format(', '.join(labels))}\n")
-    lacking = sandbox.lacking()
-    if lacking is not None:
-        sys.stderr.write(f"hounsfield: on this machine nothing keeps models from {lacking}\n")
+    unconfined = sandbox.lacking()
+    if unconfined is not None:
+        sys.stderr.write(f"hounsfield: on this machine nothing keeps models from {unconfined}\n")
     if not echo:
         return SUCCESS
     calling = configuration.application_entity.ae_title

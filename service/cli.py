@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -95,7 +95,13 @@ def _check(add: Add) -> None:
     def run(words: argparse.Namespace) -> int:
         from service import check, config
 
-        return check.check(config.load(words.config), echo=words.echo)
+        loaded = config.load(words.config)
+        lacking: Mapping[str, Sequence[str]] = {}
+        if any(model.artifact is not None for model in loaded.models):
+            from service import model_check  # loads the science
+
+            lacking = model_check.lacking(loaded)
+        return check.check(loaded, echo=words.echo, lacking=lacking)
 
     made = _command(add, "check", does="validate a configuration and print it as resolved", run=run)
     made.add_argument(

@@ -12,16 +12,22 @@ import tomlkit
 from tomlkit import TOMLDocument
 
 from inference.errors import ModelRefused
+from inference.model_files import is_part
 from inference.models import FileModelModule
-from service import kinds, model_folder, model_states, sidecar
+from service import approvals, kinds, model_check, model_folder, sidecar
 from service.config import MODELS, SIDECAR
 from service.exits import SUCCESS
 from service.model_folder import NoModelError
-from service.validation import Place
+from service.model_states import PYTHON
+from service.validation import ConfigurationError, Place
 
 PRIVATE_SCHEME = "99LOCAL"
 """Coding scheme of labels that have no code yet (PS3.16 section 8.2)."""
 
+WHOLE = ("monai_bundle", "python")
+"""Kinds whose folders may hold what looks like a model by itself: their networks."""
+MOST_CHILDREN = 1000  # that are looked at
+MOST_NAMED = 5
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What a description with values of other types than it should have ends in."""
 HEADER = """\
@@ -39,7 +45,7 @@ def add(path: Path) -> int:
     _refuse_link(file)
     try:
         model_folder.check(path)
-        document = _renewed(path, file) if file.exists() else _new(path, file)
+        kind, document = _renewed(path, file) if file.exists() else _new(path, file)
     except NoModelError as reason:
         raise Place(file=path).error(str(reason), allowed="a model's plain files") from reason
     checked = sidecar.parse(document.unwrap(), Place(file=file))
@@ -47,22 +53,25 @@ def add(path: Path) -> int:
         opened.write(tomlkit.dumps(document))
     for name in _uncoded(checked.plain):
         print(f"warning: {name!r} has no code yet ({PRIVATE_SCHEME}): give it one")
+    if kind is not None:
+        for line in model_check.of_sidecar(kind, path, checked, trusted=kind == PYTHON):
+            print(f"warning: it cannot run here: {line}")
     return SUCCESS
 
 
-def _renewed(path: Path, file: Path) -> TOMLDocument:
+def _renewed(path: Path, file: Path) -> tuple[None, TOMLDocument]:
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     document["files"] = files = model_folder.digests(path)
     print(f"{file}: [files] renewed, {len(files)} in all")
-    return document
+    return None, document
 
 
-def _new(path: Path, file: Path) -> TOMLDocument:
+def _new(path: Path, file: Path) -> tuple[str, TOMLDocument]:
     kind, proposed = proposal(path)
     document = drafted(path, proposed)
-    trust = ", trust = 'trusted'" if kind == model_states.PYTHON else ""
+    trust = ", trust = 'trusted'" if kind == PYTHON else ""
     print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}{trust}")
-    return document
+    return kind, document
 
 
 def _refuse_link(file: Path) -> None:
@@ -78,8 +87,20 @@ def _here(name: str, flags: int) -> int:
 
 def proposal(path: Path) -> tuple[str, Mapping[str, Any]]:
     """The kind that a model's files are of, and what that kind proposes for the sidecar."""
-    choices = kinds.kinds(MODELS, defining=SIDECAR)
-    for kind in choices:
+    found = _proposed(path)
+    _refuse_several(path, None if found is None else found[0])
+    if found is None:
+        choices = ", ".join(_kinds())
+        raise Place(file=path).error("is no model of a kind that runs here", allowed=choices)
+    return found
+
+
+def _kinds() -> tuple[str, ...]:
+    return kinds.kinds(MODELS, defining=SIDECAR)
+
+
+def _proposed(path: Path) -> tuple[str, Mapping[str, Any]] | None:
+    for kind in _kinds():
         module: FileModelModule = kinds.load_kind(MODELS, kind)
         try:
             proposed = module.propose(path)
@@ -90,7 +111,31 @@ def proposal(path: Path) -> tuple[str, Mapping[str, Any]]:
             raise Place(file=path).error(wrong, allowed="a model that runs here") from error
         if proposed is not None:
             return kind, proposed
-    raise Place(file=path).error("is no model that is known here", allowed=", ".join(choices))
+    return None
+
+
+def _refuse_several(path: Path, kind: str | None) -> None:
+    """The folder above models is none, though a file or two in it may look like one."""
+    if not path.is_dir() or kind in WHOLE:
+        return
+    children = sorted(one for one in path.iterdir() if is_part(one.name))[:MOST_CHILDREN]
+    found = [child.name for child in children if _is_other(child, kind)]
+    if found:
+        names = ", ".join(map(approvals.visible, found[:MOST_NAMED]))
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        wrong = f"is no model but holds what look like models: {names}{more}"
+        raise Place(file=path).error(wrong, allowed=f"one of them, as {path / found[0]}")
+
+
+def _is_other(child: Path, kind: str | None) -> bool:
+    """Whether a file or folder has a sidecar, or is a model of another kind than its folder."""
+    if sidecar.path_of(child).exists():
+        return True
+    try:
+        found = _proposed(child)
+    except ConfigurationError:  # a model's folder with a fault
+        return True
+    return found is not None and found[0] != kind
 
 
 def drafted(path: Path, proposed: Mapping[str, Any]) -> TOMLDocument:

@@ -144,6 +144,24 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
+def check(description: Description) -> None:
+    """Raise ModelRefused unless the options are allowed and name files that were added."""
+    options = parse(description)
+    needed = [] if options.locate is None else [("locate.file", options.locate.file)]
+    refuse_unpinned(description, [("file", options.file), *needed])
+
+
+def refuse_unpinned(description: Description, named: Sequence[tuple[str, str]]) -> None:
+    """Raise ModelRefused for an option (key, file) whose file was not added; "": the only one."""
+    allowed = ", ".join(sorted(description.files))
+    for key, name in named:
+        if name == "" and len(description.files) != 1:
+            raise ModelRefused(f"options.{key}: is missing; allowed: {allowed}")
+        if name != "" and name not in description.files:
+            wrong = f"{name!r} is not among the files that were added"
+            raise ModelRefused(f"options.{key}: {wrong}; allowed: {allowed}")
+
+
 def parse(description: Description) -> Options:
     """The options of a description; raises ModelRefused for the first that is not allowed."""
     raw = description.options

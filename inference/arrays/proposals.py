@@ -7,7 +7,7 @@ from typing import Any
 
 from inference.arrays.options import DEFAULTS
 from inference.errors import ModelRefused
-from inference.model_files import ModelFiles
+from inference.model_files import ModelFiles, is_part
 
 PRIVATE_SCHEME = "99LOCAL"
 LONG_STRING = 64
@@ -20,7 +20,8 @@ def file_in(
 
     Of several in a folder `model.*`, else the first by name; None when there is none.
     """
-    places = sorted(path.iterdir()) if path.is_dir() else [path]
+    inside = path.iterdir() if path.is_dir() else [path]
+    places = sorted(one for one in inside if one == path or is_part(one.name))
     found = [one for one in places if one.suffix in suffixes and one.is_file() and belongs(one)]
     found.sort(key=lambda one: one.stem != "model")
     return found[0].name if found else None

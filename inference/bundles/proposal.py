@@ -14,6 +14,7 @@ from inference import label_codes
 from inference.bundles import configuration, prompted
 from inference.bundles.configuration import METADATA, TARGET, Parts, Tree, class_name
 from inference.errors import ModelRefused
+from inference.model_files import is_part
 
 LONG = 64  # characters of a value of VR LO
 LICENCE_READ = 4_096  # characters
@@ -263,7 +264,7 @@ class _Bundle:
         found = sorted(
             path.relative_to(self._path).as_posix()
             for path in models.glob("*")
-            if path.suffix in (".pt", ".pth")
+            if path.suffix in (".pt", ".pth") and is_part(path.name)
         )
         loaded = [name for name in self._loaded() if name in found]
         if "models/model.pt" in found or loaded or len(found) == 1:

@@ -12,6 +12,8 @@ A family of models that come as files, each described by its sidecar, offers:
 
     VERSION: a literal string, of the code that runs them
     propose(path: Path) -> Mapping | None
+    check(artifact: Artifact) -> None
+    lacking(artifact: Artifact) -> tuple[str, ...]
     load(settings: Mapping[str, object], artifact: Artifact) -> Model
 
 Both may have a literal SETTINGS, the configuration keys of their own (service/declared.py). A model
@@ -104,6 +106,21 @@ class FileModelModule(Protocol):
         """A sidecar's tables for the files at `path`, without `files`; None: not of this family.
 
         Reads text, runs nothing. Raises ModelRefused for files of the family that cannot run here.
+        """
+        ...
+
+    def check(self, artifact: Artifact) -> None:
+        """Raise ModelRefused for what the sidecar says that `load` would refuse, as its text shows.
+
+        The files themselves are not read.
+        """
+        ...
+
+    def lacking(self, artifact: Artifact) -> tuple[str, ...]:
+        """What it needs that is not here, a line each: packages, trust in code of its own.
+
+        Reads texts, no weights, and runs nothing. Raises ModelRefused as `check` does, and for
+        files that changed.
         """
         ...
 

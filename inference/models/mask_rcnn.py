@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference import regions
+from inference import regions, torchvision_operators
 from inference.arrays import intensity, proposals, results
+from inference.arrays.options import refuse_unpinned
 from inference.bundles.recipe import state_dict
 from inference.description import Description, Label
 from inference.engine import device
@@ -46,6 +47,19 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     try:
         weights = state_dict(files.weights(name))
         _refuse_labels(description, network.classes(weights))
+def check(artifact: Artifact) -> None:
+    """Raise ModelRefused for options that are not allowed, and for a file that was not added."""
+    options = parse(artifact.description)
+    refuse_unpinned(artifact.description, [("file", options.file)])
+
+
+def lacking(artifact: Artifact) -> tuple[str, ...]:
+    """torchvision, where it is not installed or does not fit torch."""
+    del artifact
+    said = torchvision_operators.lacking(network.KIND)
+    return () if said is None else (said,)
+
+
         built = network.build(weights, options.network, device.choose(artifact.device).torch)
     except (ModelRefused, TypeError) as error:
         raise ModelRefused(f"{files.path.name}: {error}") from error

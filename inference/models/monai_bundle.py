@@ -17,11 +17,13 @@ from inference.bundles import (
     detection,
     fast,
     grids,
+    needs,
     points,
     prompted,
     proposal,
     recipe,
 )
+from inference.bundles import options as bundle_options
 from inference.bundles.detection import Detector
 from inference.bundles.fast import FastBundle
 from inference.bundles.grids import Values
@@ -48,8 +50,27 @@ def propose(path: Path) -> Mapping[str, Any] | None:
 
 
 def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
+def check(artifact: Artifact) -> None:
+    """Raise ModelRefused for options that are not allowed, or do not fit each other."""
+    bundle_options.check(artifact.description)
+    if artifact.description.task is not Task.DETECTION:
+        settled(artifact.description)
+
+
+def lacking(artifact: Artifact) -> tuple[str, ...]:
+    """See `needs.lacking`."""
+    description = artifact.description
+    return needs.lacking(
+        artifact.files,
+        description.options,
+        detects=description.task is Task.DETECTION,
+        trusted=artifact.trusted,
+    )
+
+
     """The bundle with its weights, on the GPU where there is one; raises ModelRefused."""
     description = artifact.description
+    check(artifact)
     if description.task is Task.DETECTION:
         return _detector(artifact)
     settled(description)

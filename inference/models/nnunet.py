@@ -52,11 +52,27 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     return proposal.propose(path)
 
 
-def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
-    """The networks with the weights of all folds; raises ModelRefused."""
+def check(artifact: Artifact) -> None:
+    """Raise ModelRefused for options that are not allowed, and for another task."""
     description = artifact.description
     if description.task is not Task.SEGMENTATION:
-        raise ModelRefused(f"nnU-Net segments; task is {description.task}")
+        raise ModelRefused(f"task: nnU-Net answers no {description.task}; allowed: segmentation")
+    after = options.parse(description.options).postprocessing
+    if after is not None and after not in description.files:
+        wrong = f"{after!r} is not among the files that were added"
+        raise ModelRefused(f"options.postprocessing: {wrong}; allowed: the path of one of them")
+
+
+def lacking(artifact: Artifact) -> tuple[str, ...]:
+    """Nothing: its networks are built here."""
+    del artifact
+    return ()
+
+
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
+    """The networks with the weights of all folds; raises ModelRefused."""
+    check(artifact)
+    description = artifact.description
     said = options.parse(description.options)
     members = loading.members(artifact.files, said)
     last = members[0][-1]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inference.arrays import proposals
 from inference.arrays.model import ArrayModel
+from inference.arrays.options import check as check_options
 from inference.arrays.options import parse
 from inference.arrays.running import Function, Network, Runner, at_once
 from inference.engine import device
@@ -48,6 +49,21 @@ def propose(path: Path) -> Mapping[str, Any] | None:
 def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     """The network in a session of onnxruntime, on the device that the node chose, if it can."""
     del settings
+def check(artifact: Artifact) -> None:
+    """See `arrays.options.check`."""
+    check_options(artifact.description)
+
+
+def lacking(artifact: Artifact) -> tuple[str, ...]:
+    """The runtime, where it is not installed."""
+    del artifact
+    try:
+        _runtime()
+    except ModelRefused as refusal:
+        return (str(refusal),)
+    return ()
+
+
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
     description, host = artifact.description, device.Cpu()  # (the runtime takes arrays of the host)
@@ -89,7 +105,12 @@ def _function(artifact: Artifact, name: str) -> Function:
         tensors = (torch.from_numpy(np.asarray(array)) for array in arrays)
         return dict(zip(names, tensors, strict=True))
 
-    return function
+    return function, Computation(arithmetic=dtype.__name__, device=_place(session.get_providers()))
+
+
+def _place(providers: Sequence[str]) -> str:
+    """Of those that a session has; one that was wished for may not have come up."""
+    return "cuda" if CUDA in providers else "cpu"
 
 
 def _session(content: bytes, where: str, kind: str) -> Any:
@@ -101,7 +122,7 @@ def _session(content: bytes, where: str, kind: str) -> Any:
     options.use_deterministic_compute = True
     options.intra_op_num_threads = torch.get_num_threads()
     available = runtime.get_available_providers()
-    providers = [name for name in PROVIDERS[kind] if name in available]
+    providers = [(name, {**said}) for name, said in PROVIDERS[kind].items() if name in available]
     try:
         return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # (the runtime's own kinds, none of them public)

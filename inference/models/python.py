@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from inference import dependencies
 from inference.arrays import proposals, returned
 from inference.arrays.inputs import seen
 from inference.description import Description
@@ -94,16 +95,29 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     return None if name is None else {**proposals.described(path, "Python"), "options": {}}
 
 
+def check(artifact: Artifact) -> None:
+    """Raise ModelRefused for any option, and for a folder without model.py."""
+    if artifact.description.options:
+        unknown = next(iter(artifact.description.options))
+        raise ModelRefused(f"options.{unknown}: unknown; allowed: none")
+    if _entry(artifact) not in artifact.description.files:
+        raise ModelRefused(f"files: {_entry(artifact)} is not among those that were added")
+
+
+def lacking(artifact: Artifact) -> tuple[str, ...]:
+    """The packages that it imports and that are not installed."""
+    absent = dependencies.missing(artifact.files, (), entry=_entry(artifact))
+    return (dependencies.words(absent),) if absent else ()
+
+
 def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     """Run the file, once; raises ModelRefused unless it is trusted and offers a function."""
     del settings
     name = artifact.files.path.name
     if not artifact.trusted:
         raise ModelRefused(UNTRUSTED.format(name=name))
-    if artifact.description.options:
-        unknown = ", ".join(artifact.description.options)
-        raise ModelRefused(f"options.{unknown}: unknown; allowed: none")
-    entry = ENTRY if artifact.files.path.is_dir() else name
+    check(artifact)
+    entry = _entry(artifact)
     module = _module(artifact.files, entry)
     function = getattr(module, "predict", None)
     if hasattr(module, "load"):
@@ -115,6 +129,11 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
         description=artifact.description,
         function=function,
     )
+
+
+def _entry(artifact: Artifact) -> str:
+    """The file of the function."""
+    return ENTRY if artifact.files.path.is_dir() else artifact.files.path.name
 
 
 def _module(files: ModelFiles, name: str) -> ModuleType:

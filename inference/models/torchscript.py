@@ -16,6 +16,7 @@ import torch
 from inference import archives, torchscript_policy
 from inference.arrays import arithmetic, proposals
 from inference.arrays.model import ArrayModel
+from inference.arrays.options import check as check_options
 from inference.arrays.options import parse
 from inference.arrays.running import Function, Network, Runner, at_once
 from inference.engine import device as engine_device
@@ -31,6 +32,17 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     """The sidecar's tables for a TorchScript file, or a folder with one."""
     name = proposals.file_in(path, SUFFIXES, is_torchscript)
     return None if name is None else proposals.tables(path, name, what="TorchScript")
+
+
+def check(artifact: Artifact) -> None:
+    """See `arrays.options.check`."""
+    check_options(artifact.description)
+
+
+def lacking(artifact: Artifact) -> tuple[str, ...]:
+    """Nothing: torch runs it."""
+    del artifact
+    return ()
 
 
 def load(settings: Mapping[str, object], artifact: Artifact) -> Model:

@@ -17,6 +17,7 @@ CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")  # the first that 
 POSTPROCESSING = ("postprocessing.json", "postprocessing.pkl")  # which say the same
 CROSS_VALIDATION = "crossval_results_folds_"
 ALL_DATA = "fold_all"
+DEEPEST = len(("results", "fold", "checkpoint"))  # in a data set's folder
 FOLD = re.compile(r"fold_(\d+|all)")
 PREFERRED = ("3d_cascade_fullres", "3d_fullres", "3d_lowres", "2d")
 
@@ -59,6 +60,17 @@ def results(names: Iterable[str], *, top: str) -> tuple[Results, ...]:
             if place / needed not in files:
                 raise ModelRefused(f"{top}: {(place / needed).as_posix()} is missing")
     return tuple(sorted((_results(place, files, top) for place in places), key=_preference))
+
+
+def of_one_model(names: Iterable[str], *, top: str) -> tuple[Results, ...]:
+    """The trained configurations of a folder that is one model; () of a folder above several.
+
+    They are the folder's own, or lie directly in it under the names that training gives them.
+    """
+    near = [name for name in names if len(PurePosixPath(name).parts) <= DEEPEST]
+    found = results(near, top=top)
+    own = PurePosixPath()
+    return tuple(one for one in found if one.place == own or one.configuration is not None)
 
 
 def _is_checkpoint(file: PurePosixPath) -> bool:

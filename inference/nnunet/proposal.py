@@ -9,6 +9,7 @@ from pydicom.sr.coding import Code
 
 from inference import label_codes
 from inference.errors import ModelRefused
+from inference.model_files import is_part
 from inference.nnunet import folder, labels, plans
 from inference.nnunet.architectures import BLOCKS
 from inference.nnunet.documents import document
@@ -22,14 +23,15 @@ TOTALSEGMENTATOR = "totalsegmentator"  # turns every image to RAS before nnU-Net
 
 
 def propose(path: Path) -> Mapping[str, Any] | None:
-    """A sidecar's tables without `files`; None: no nnU-Net results.
+    """A sidecar's tables without `files`; None: no nnU-Net results, or those of several data sets.
 
     Raises ModelRefused for results that are incomplete or cannot run here.
     """
     if not path.is_dir():
         return None
-    names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-    found = folder.results(names, top=path.name)
+    inside = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    names = [name for name in inside if is_part(name)]
+    found = folder.of_one_model(names, top=path.name)
     if not found:
         return None
     chosen = found[0]
