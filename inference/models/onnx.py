@@ -46,9 +46,6 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     return None if name is None else proposals.tables(path, name, what="ONNX network")
 
 
-def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
-    """The network in a session of onnxruntime, on the device that the node chose, if it can."""
-    del settings
 def check(artifact: Artifact) -> None:
     """See `arrays.options.check`."""
     check_options(artifact.description)
@@ -64,6 +61,9 @@ def lacking(artifact: Artifact) -> tuple[str, ...]:
     return ()
 
 
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
+    """The network in a session of onnxruntime, on the device that the node chose, if it can."""
+    del settings
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
     description, host = artifact.description, device.Cpu()  # (the runtime takes arrays of the host)
@@ -105,26 +105,25 @@ def _function(artifact: Artifact, name: str) -> Function:
         tensors = (torch.from_numpy(np.asarray(array)) for array in arrays)
         return dict(zip(names, tensors, strict=True))
 
-    return function, Computation(arithmetic=dtype.__name__, device=_place(session.get_providers()))
-
-
-def _place(providers: Sequence[str]) -> str:
-    """Of those that a session has; one that was wished for may not have come up."""
-    return "cuda" if CUDA in providers else "cpu"
+    return function
 
 
 def _session(content: bytes, where: str, kind: str) -> Any:
-    try:
-        runtime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise ModelRefused(MISSING) from error
+    runtime = _runtime()
     options = runtime.SessionOptions()
     options.use_deterministic_compute = True
     options.intra_op_num_threads = torch.get_num_threads()
     available = runtime.get_available_providers()
-    providers = [(name, {**said}) for name, said in PROVIDERS[kind].items() if name in available]
+    providers = [name for name in PROVIDERS[kind] if name in available]
     try:
         return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # (the runtime's own kinds, none of them public)
         said = " ".join(str(error).split())[:200]
         raise ModelRefused(f"{where} does not load as ONNX: {said}") from error
+
+
+def _runtime() -> Any:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ModelRefused(MISSING) from error
