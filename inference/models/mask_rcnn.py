@@ -38,15 +38,6 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     return proposal.propose(path)
 
 
-def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
-    """The network with its weights, on the device that the node chose; raises ModelRefused."""
-    del settings
-    description, files = artifact.description, artifact.files
-    options = parse(description)
-    name = proposals.named(files, options.file)
-    try:
-        weights = state_dict(files.weights(name))
-        _refuse_labels(description, network.classes(weights))
 def check(artifact: Artifact) -> None:
     """Raise ModelRefused for options that are not allowed, and for a file that was not added."""
     options = parse(artifact.description)
@@ -60,6 +51,15 @@ def lacking(artifact: Artifact) -> tuple[str, ...]:
     return () if said is None else (said,)
 
 
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
+    """The network with its weights, on the device that the node chose; raises ModelRefused."""
+    del settings
+    description, files = artifact.description, artifact.files
+    options = parse(description)
+    name = proposals.named(files, options.file)
+    try:
+        weights = state_dict(files.weights(name))
+        _refuse_labels(description, network.classes(weights))
         built = network.build(weights, options.network, device.choose(artifact.device).torch)
     except (ModelRefused, TypeError) as error:
         raise ModelRefused(f"{files.path.name}: {error}") from error

@@ -49,7 +49,6 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     return proposal.propose(path)
 
 
-def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
 def check(artifact: Artifact) -> None:
     """Raise ModelRefused for options that are not allowed, or do not fit each other."""
     bundle_options.check(artifact.description)
@@ -68,9 +67,10 @@ def lacking(artifact: Artifact) -> tuple[str, ...]:
     )
 
 
+def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: ARG001
     """The bundle with its weights, on the GPU where there is one; raises ModelRefused."""
-    description = artifact.description
     check(artifact)
+    description = artifact.description
     if description.task is Task.DETECTION:
         return _detector(artifact)
     settled(description)
