@@ -3,7 +3,6 @@
 Not covered: code of its own (test_monai_bundle_small.py), what trusts it (test_trust.py).
 """
 
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from inference.bundles import configuration
 from inference.errors import ModelRefused
 from inference.findings import Verdict
 from tests import bundles
+from tests.hostile_bundles.pickled import Call
 from tests.small_bundles import (
     NETWORK,
     bundle,
@@ -62,18 +62,10 @@ def test_a_side_file_that_changed_is_not_read(tmp_path: Path) -> None:
         model(artifact)
 
 
-class Calls:
-    def __init__(self, marker: Path) -> None:
-        self._marker = str(marker)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (self._marker, "w"))
-
-
 def test_a_side_file_with_code_is_refused_and_the_code_not_run(tmp_path: Path) -> None:
     folder = shaped(tmp_path / "code", [4, 8])
     marker = tmp_path / "ran"
-    torch.save({"channels": Calls(marker)}, folder / "models" / "shape.pt", pickle_module=pickle)
+    torch.save({"channels": Call(open, str(marker), "w")}, folder / "models" / "shape.pt")
     artifact = bundles.artifact(folder)
     for trusted in (False, True):
         with pytest.raises(ModelRefused, match=r"shape\.pt does not load as weights"):

@@ -17,6 +17,7 @@ from inference.models import nnunet
 from service import model_add
 from service.validation import ConfigurationError
 from tests import nnunet_folders
+from tests.hostile_bundles.pickled import Call
 from tests.nnunet_folders import (
     FLAT,
     Study,
@@ -144,16 +145,6 @@ def test_changed_weights_are_refused(top: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(ModelRefused, match=r"checkpoint_final\.pth changed since"):
         nnunet.load({}, added)
-
-
-class Call:
-    """A pickle of it calls something."""
-
-    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
-        self.content = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.content
 
 
 def test_a_checkpoint_that_is_code_is_refused_and_not_run(top: Path, tmp_path: Path) -> None:

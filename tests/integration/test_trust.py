@@ -1,43 +1,31 @@
 """A trusted model runs with exactly the files that were approved: commands, child and worker.
 
-Not covered: a person's answer on a terminal, an approval by somebody who may not give one (whoever
-may write the storage directory may approve).
+Not covered: what is shown before (test_trust_shown.py), an approval by somebody who may not give
+one (whoever may write the storage directory may approve).
 """
 
 import importlib.util
-import io
 import json
 import marshal
 import shutil
-import subprocess
-import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from service import approvals, cli, config, model_folder, model_states, sandbox
+from service import approvals, cli, config, model_folder, model_states
 from service.analysis import Analyst
 from service.node import child_setup
 from service.tasks import Failed, Setup, Task
 from service.worker import Worker
+from tests.hostile_bundles.pickled import Call
+from tests.trusted import HARMLESS, confinable
 from tests.workplace import Workplace, slices
 
-HARMLESS = "def predict(array, **facts):\n    return {'mask': (array > 300).astype('uint8')}\n"
-CONFIGURATION = """\
-[storage]
-directory = "{directory}"
+pytest_plugins = ["tests.trusted_fixtures"]
 
-[[models]]
-name = "mine"
-kind = "python"
-path = "mine"
-trust = "{trust}"
-"""
 HOSTILE = """\
 import os, signal, socket, subprocess
 from pathlib import Path
@@ -60,26 +48,6 @@ def predict(array, **facts):
 """
 
 
-confinable = pytest.mark.skipif(
-    sandbox.lacking() is not None, reason=f"this machine cannot confine: {sandbox.lacking()}"
-)
-
-
-DEEP = 2_000_000
-
-
-@pytest.fixture
-def toml(tmp_path: Path) -> Path:
-    """A configuration with a Python model that was added, not yet approved."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "storage").mkdir()
-    (tmp_path / "mine/model.py").write_text(HARMLESS)
-    file = tmp_path / "hounsfield.toml"
-    file.write_text(CONFIGURATION.format(directory=tmp_path / "storage", trust="trusted"))
-    assert cli.main(["models", str(file), "--add", str(tmp_path / "mine")]) == 0
-    return file
-
-
 def approve(file: Path) -> None:
     assert cli.main(["models", str(file), "--trust", "mine", "--yes"]) == 0
 
@@ -96,19 +64,6 @@ def test_a_trusted_model_is_stopped_until_its_files_are_approved(toml: Path) -> 
     kept = approvals.read(approvals.file_of(toml.parent / "storage", "mine"))
     assert kept is not None
     assert list(kept.files) == ["model.py"]
-
-
-def test_the_command_shows_what_it_would_run_before_it_records(
-    toml: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["models", str(toml), "--trust", "mine"]) == 2  # no terminal to ask on
-    said = capsys.readouterr()
-    assert "model.py: Python, runs as it is" in said.out
-    assert "licence  unknown" in said.out
-    assert f"{len(HARMLESS)} bytes" in said.out
-    assert "--yes" in said.err
-    assert not (toml.parent / "storage/trust").exists()
-    assert cli.main(["models", str(toml), "--trust", "mina", "--yes"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -329,81 +284,12 @@ def test_a_file_that_was_replaced_is_read_by_another_process(toml: Path, place: 
         worker.close()
 
 
-@confinable
-def test_a_file_that_kills_its_reader_does_not_kill_the_command(
-    toml: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    crashing_torchscript(toml.parent / "mine/model.pt")
-    assert cli.main(["models", str(toml), "--add", str(toml.parent / "mine")]) == 0
-    assert cli.main(["models", str(toml), "--trust", "mine", "--yes"]) == 1
-    said = capsys.readouterr().err
-    assert "mine: what it would run cannot be shown: its process crashed (SIGSEGV)" in said
-    assert not (toml.parent / "storage/trust").exists()
-
-
-class Doubles(torch.nn.Module):
-    """Whose script has a text."""
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image * 2
-
-
-def crashing_torchscript(file: Path) -> None:
-    """An archive whose text is harmless and whose constants are lists too deep to take apart."""
-    script = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.13
-        torch.jit.save(torch.jit.script(Doubles()), script)  # type: ignore[no-untyped-call]
-    reader: Any = torch._C.PyTorchFileReader(io.BytesIO(script.getvalue()))
-    writer: Any = torch._C.PyTorchFileWriter(str(file))
-    deep = b"\x80\x02" + b"]" * DEEP + b"a" * (DEEP - 1) + b"."
-    wanted = [name for name in reader.get_all_records() if name.endswith((".pkl", ".py"))]
-    for name in wanted:
-        record = deep if name == "constants.pkl" else reader.get_record(name)
-        writer.write_record(name, record, len(record))
-    writer.write_end_of_file()
-
-
-class Opens(torch.nn.Module):
-    """Which would have a file of the machine for its weights."""
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image + torch.from_file("/etc/passwd", shared=False, size=10)
-
-
-@confinable
-@pytest.mark.parametrize("hidden", [False, True])
-def test_a_program_is_shown_in_an_archive_that_only_torch_reads(
-    toml: Path, capsys: pytest.CaptureFixture[str], *, hidden: bool
-) -> None:
-    script = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.13
-        torch.jit.save(torch.jit.script(Opens()), script)  # type: ignore[no-untyped-call]
-    content = script.getvalue()
-    if hidden:  # a comment that looks like the end of an archive, where Python looks for one
-        content = content[:-2] + b"\4\0PK\5\6"
-    (toml.parent / "mine/model.pt").write_bytes(content)
-    assert cli.main(["models", str(toml), "--add", str(toml.parent / "mine")]) == 0
-    assert cli.main(["models", str(toml), "--trust", "mine", "--yes"]) == 0
-    assert ".py calls aten::from_file" in capsys.readouterr().out
-
-
-def test_the_command_loads_no_reader_of_models_itself(toml: Path) -> None:
-    script = f"""
-import sys
-from service import cli
-assert cli.main(["models", {str(toml)!r}, "--trust", "mine", "--yes"]) == 0
-assert not {{"torch", "inference.torchscript_policy"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
-
-
 def test_a_pickle_with_code_does_not_load_as_weights(tmp_path: Path) -> None:
     from inference.errors import ModelRefused
     from inference.model_files import ModelFiles
-    from tests.integration.test_sandbox import Explodes
 
     proof = tmp_path / "proof"
-    torch.save({"weight": Explodes(proof)}, tmp_path / "model.pt")
+    torch.save({"weight": Call(Path.touch, proof)}, tmp_path / "model.pt")
     files = ModelFiles(
         path=tmp_path, digests={"model.pt": model_folder.digests(tmp_path)["model.pt"]}
     )

@@ -20,6 +20,7 @@ from inference.mask_rcnn.options import DEFAULTS, Options
 from inference.models import mask_rcnn
 from service import model_add, sidecar
 from tests.array_models import artifact, label, planar
+from tests.hostile_bundles.pickled import Call
 
 LAST = "roi_heads.mask_predictor.mask_fcn_logits"
 BODY = "backbone.body"
@@ -95,17 +96,12 @@ def test_other_files_are_not_taken_for_one(tmp_path: Path) -> None:
         assert mask_rcnn.propose(file) is None
 
 
-class Harmful:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, ("raise SystemExit('ran')",)
-
-
 def test_nothing_in_a_file_runs_when_it_is_added_or_loaded(tmp_path: Path) -> None:
     file = weights(tmp_path / "cells.pt")
     with zipfile.ZipFile(file) as archive:
         parts = {one: archive.read(one) for one in archive.namelist()}
     (name,) = (one for one in parts if one.endswith("/data.pkl"))
-    harm = pickle.dumps(Harmful(), protocol=2)
+    harm = pickle.dumps(Call(exec, "raise SystemExit('ran')"), protocol=2)
     # the same names with a call before them: PROTO, the call, POP, then the rest
     parts[name] = harm[:-1] + b"0" + parts[name].removeprefix(b"\x80\x02")
     with zipfile.ZipFile(file, "w") as archive:

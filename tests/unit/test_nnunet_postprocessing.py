@@ -20,6 +20,7 @@ from skimage.measure import label
 from inference.errors import ModelRefused
 from inference.nnunet import labels, postprocessing
 from inference.nnunet.postprocessing import LARGEST, MODULE, Step
+from tests.hostile_bundles.pickled import Call
 from tests.nnunet_folders import ORGANS
 
 
@@ -77,16 +78,6 @@ def test_the_text_says_the_same() -> None:
     }
     found = postprocessing.parse(json.dumps(content).encode(), "a.json")
     assert found == (Step(values=(1, 2)),)
-
-
-class Call:
-    """A pickle of it calls something."""
-
-    def __init__(self, function: Any, *arguments: object) -> None:
-        self.content = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.content
 
 
 def test_pickles_that_call_are_refused_and_not_run(function: Any, tmp_path: Path) -> None:
