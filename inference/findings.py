@@ -165,10 +165,27 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Computation:
+    """How a network came to an answer: all that gives it other bits, and so makes another result.
+
+    `lessened`: what it did with less than was meant, because memory ran out; "" for nothing.
+    """
+
+    arithmetic: str  # float32, bfloat16, float16
+    device: str  # cpu, cuda
+    lessened: str = ""
+
+    def __str__(self) -> str:
+        """In words: "bfloat16 on cpu, windows of 64 x 64 x 64 voxels"."""
+        return ", ".join(filter(None, (f"{self.arithmetic} on {self.device}", self.lessened)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """A model's answer.
 
     `reason` is stated whenever the verdict is not MEASURED; `limitations` go with any verdict.
+    `computed`: how this very answer was; None of what is computed alike everywhere.
     """
 
     verdict: Verdict
@@ -180,6 +197,7 @@ class Findings:
     measurements: tuple[Measurement, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     limitations: tuple[str, ...] = field(default=())
+    computed: Computation | None = None
 
     def __post_init__(self) -> None:
         if (self.reason is None) != (self.verdict is Verdict.MEASURED):

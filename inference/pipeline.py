@@ -6,7 +6,7 @@ given the planar images of a series, one after the other; any other model is giv
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -126,6 +126,7 @@ def analyse_given(given: Given, model: Model, provenance: Provenance, options: O
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=given.refusal)
         return _refused(given.datasets, findings, provenance, options)
     findings = found_in(given.image.image, model)
+    provenance = replace(provenance, computed=computed([findings]))
     if findings.verdict is Verdict.NOT_ANALYSED:
         return _refused(given.image, findings, provenance, options)
     return _found(given.image, findings, provenance)
@@ -212,6 +213,7 @@ def _analyse_views(
         findings = Findings(verdict=Verdict.NOT_ANALYSED, reason=str(refusal))
         return _refused(views.headers, findings, provenance, options)
     together = verdict_on(by_view)
+    provenance = replace(provenance, computed=computed(by_view))
     if together.verdict is Verdict.NOT_ANALYSED:
         refused = _refused(views.headers, together, provenance, options)
         return replace(refused, views=views, by_view=by_view)
@@ -239,6 +241,21 @@ def verdict_on(by_view: Sequence[Findings]) -> Findings:
     limitations = dict.fromkeys(one for findings in by_view for one in findings.limitations)
     reason = None if verdict is Verdict.MEASURED else _reasons(by_view)
     return Findings(verdict=verdict, reason=reason, limitations=tuple(limitations))
+
+
+def computed(by_view: Sequence[Findings]) -> str | None:
+    """How the findings in some images were: all alike, or each with the numbers of its images."""
+    places: dict[str, list[int]] = {}
+    for number, findings in enumerate(by_view, start=1):
+        if findings.computed is not None:
+            places.setdefault(str(findings.computed), []).append(number)
+    if len(places) <= 1:
+        return next(iter(places), None)
+    return "; ".join(f"{words} (images {numbers})" for words, numbers in _listed(places))
+
+
+def _listed(places: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, str]]:
+    return ((words, ", ".join(map(str, numbers))) for words, numbers in places.items())
 
 
 def _reasons(by_view: Sequence[Findings]) -> str | None:

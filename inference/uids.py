@@ -27,14 +27,23 @@ def series_uid(
 
 
 def instance_uid(
-    *, series_uid: str, fingerprint: str, described: str, generation: int, predecessor: str
+    *,
+    series_uid: str,
+    fingerprint: str,
+    described: str,
+    generation: int,
+    predecessor: str,
+    computed: str,
 ) -> str:
     """SOP Instance UID of the result from one set of instances, and of its place in a line of them.
 
     `described` is its series description; `predecessor` the SOP Instance UID of the report that it
-    replaces, "" for the first. All are written into the object: another value is another object.
+    replaces, "" for the first; `computed` how a network came to it, "" without one. All are written
+    into the object: another value is another object. The series is the same, in which a result may
+    take the place of one that was computed otherwise.
     """
-    return derived("instance", series_uid, fingerprint, described, str(generation), predecessor)
+    place = (str(generation), predecessor, *((computed,) if computed else ()))
+    return derived("instance", series_uid, fingerprint, described, *place)
 
 
 def tracking_uid(*, series_uid: str, label: str) -> str:

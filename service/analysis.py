@@ -4,7 +4,6 @@ With `service.runs` the only module of the service that imports the science whil
 """
 
 import gc
-import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,9 +22,8 @@ from inference.decoding import Watch
 from inference.encoding import Provenance, Reference
 from inference.encoding.common import to_bytes
 from inference.engine import device
-from inference.engine.device import Device
 from inference.engine.residency import Residents
-from inference.errors import InferenceError, ModelRefused
+from inference.errors import InferenceError, ModelRefused, OutOfMemory
 from inference.model_files import ModelFiles
 from inference.models import Artifact, FileModelModule, Model, ModelModule
 from inference.pipeline import Analysis, Companions, Given
@@ -49,7 +47,6 @@ from service.tasks import (
     Unreadable,
 )
 
-REFERENCE = "float32 on cpu"
 DEFER_BYTES = 64 << 10
 YOUNG_OBJECTS = 50_000  # between two looks for cycles: data sets are many objects and few cycles
 
@@ -110,14 +107,14 @@ class Analyst:
             return self._analyse(task, reading)
         except UnreadableFileError as error:
             return Unreadable(reason=str(error))
-        except MemoryError:
-            return Failed(reason="ran out of memory", exhausted=True)
         except ModelRefused as refusal:
             return Failed(reason=str(refusal), final=True)
         except OutOfReachError as replaced:
             words = f"{replaced} of the model {task.model} was replaced: another process reads it"
             return Failed(reason=words, exhausted=True)
         except Exception as error:  # noqa: BLE001  (rim: the worker records it and tries again)
+            if device.is_exhausted(error):
+                return Failed(reason=out_of_memory(error), exhausted=True)
             return Failed(reason=described(error))
 
     def _analyse(self, task: Task, reading: Reading[Given] | None) -> Analysed:
@@ -129,7 +126,7 @@ class Analyst:
             analysis = pipeline.analyse_given(
                 _given(task, loaded.requirements.dimensions, held),
                 model,
-                self._provenance(task, computed_in(loaded, self._residents.device)),
+                self._provenance(task),
                 pipeline.Options(report_not_analysed=self._setup.report_not_analysed),
             )
             objects = tuple(_object(kind, dataset) for kind, dataset in analysis.objects)
@@ -195,13 +192,13 @@ class Analyst:
         if reason is not None:
             raise ModelRefused(f"the model {setup.name} is stopped: {reason}")
 
-    def _provenance(self, task: Task, arithmetic: str | None) -> Provenance:
+    def _provenance(self, task: Task) -> Provenance:
         model: ModelSetup = self._models[task.model]
         plain = None if model.artifact is None else model.artifact.sidecar
         return Provenance(
             model_name=model.title,
             model_version=model.version,
-            configuration=configured(model.configuration, arithmetic),
+            configuration=model.configuration,
             fingerprint=task.fingerprint,
             generation=task.generation,
             predecessor=_reference(task.predecessor),
@@ -211,21 +208,7 @@ class Analyst:
             not_for_diagnosis=self._setup.not_for_diagnosis,
             model_digest=None if plain is None else approvals.digest_of(plain["files"]),
             model_licence=None if plain is None else plain["licence"],
-            model_arithmetic=arithmetic,
         )
-
-
-def computed_in(model: Model, place: Device) -> str | None:
-    """ "bfloat16 on cpu": of a network; None of a model that computes alike everywhere."""
-    arithmetic = getattr(model, "arithmetic", None)
-    return None if arithmetic is None else f"{arithmetic} on {place.name.partition(':')[0]}"
-
-
-def configured(configuration: str, arithmetic: str | None) -> str:
-    """The digest from which UIDs derive: another arithmetic gives other bits, hence other UIDs."""
-    if arithmetic is None or arithmetic == REFERENCE:
-        return configuration
-    return hashlib.sha256(f"{configuration} {arithmetic}".encode()).hexdigest()
 
 
 def read(path: Path) -> Dataset:
@@ -243,6 +226,11 @@ def described(error: Exception) -> str:
     if isinstance(error, InferenceError):
         return str(error)
     return f"{type(error).__name__} at {log.place(error)}"
+
+
+def out_of_memory(error: Exception) -> str:
+    """What to tell a person of memory that ran out."""
+    return str(error) if isinstance(error, OutOfMemory) else "ran out of memory"
 
 
 def _given(task: Task, dimensions: int, held: Held[Given] | None) -> Given:

@@ -54,7 +54,7 @@ class Admitted:
             self._residents.ran(self._name, values.size, peak)
         self.computed = Computed(
             device=place.name,
-            arithmetic=getattr(self._model, "arithmetic", None),
+            arithmetic=None if findings.computed is None else findings.computed.arithmetic,
             peak_bytes=peak,
         )
         return findings

@@ -37,7 +37,7 @@ def chosen(network: Network, options: Options, description: Description, device:
         return EXACT
     seen = list(samples(options, description))
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), precision.comparing():
             classes = network(seen[0][None].to(device.torch)).shape[1]
         decision = rule(description, options.output, interpolated=False, classes=classes)
         bound = options.window.agreement

@@ -31,11 +31,6 @@ class ArrayModel:
     network: Runner
     locator: Runner | None = None
 
-    @property
-    def arithmetic(self) -> str:
-        """Of the network: float32 or bfloat16."""
-        return self.network.choice.precision.value
-
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What the network finds; refused when the coarse network finds no place to look at."""
         arrays = inputs.seen(image, self.description.roles)
@@ -47,7 +42,8 @@ class ArrayModel:
             )
         found = TASKS[self.description.task](self, image, placement, self._given(arrays, placement))
         unsure = sides.limits(self.description, self.options.input)
-        return replace(found, limitations=(*found.limitations, *unsure, *self.network.limits))
+        limitations = (*found.limitations, *unsure, *self.network.limits)
+        return replace(found, limitations=limitations, computed=self.network.computed)
 
     def _placement(self, arrays: Seen) -> Placement | None:
         whole = Placement.whole(

@@ -16,11 +16,12 @@ from inference.arrays.options import Options
 from inference.engine import precision, sliding_window
 from inference.engine.averaging import Mirrored
 from inference.engine.device import Device
-from inference.engine.effort import Effort, kept, limits, managed
+from inference.engine.effort import Effort, kept, lessened, limits, managed
 from inference.engine.labelling import finite
 from inference.engine.precision import Choice, Precision
 from inference.engine.sliding_window import Slab
 from inference.errors import ModelRefused
+from inference.findings import Computation
 
 Function = Callable[[Tensor], Any]
 """A network: (batch, channel, *space) of float32 to a tensor, or several in a list or by name."""
@@ -43,7 +44,10 @@ class Network(nn.Module):
 
 
 class Runner:
-    """A network with its options. `dimensions`: of what it is given at once, 2 or 3."""
+    """A network with its options. `dimensions`: of what it is given at once, 2 or 3.
+
+    `own`: how it computes, where that is not its device's and its choice's to say.
+    """
 
     def __init__(
         self,
@@ -52,8 +56,10 @@ class Runner:
         dimensions: int,
         device: Device,
         choice: Choice = EXACT,
+        own: Computation | None = None,
     ) -> None:
         self.choice = choice
+        self._own = own or Computation(arithmetic=choice.precision.value, device=device.torch.type)
         self._options = options
         half = choice.precision is not Precision.FLOAT32
         if half:
@@ -62,8 +68,8 @@ class Runner:
         self._predict = precision.predictor(seen, device, choice.precision, channels_last=half)
         self._device = device
         self._meant = windows.windows(options.window, dimensions, batch=device.windows)
-        self._effort = Effort(windows=self._meant, on_host=device.torch.type == "cpu")
-        self._used = self._effort
+        self._begun = Effort(windows=self._meant, on_host=device.torch.type == "cpu")
+        self._used = self._effort = self._begun
 
     def scores(self, image: Tensor, use: Callable[[Iterator[Slab], int], T]) -> T:
         """What `use` makes of the network's scores in slabs, and of the axis of their planes.
@@ -97,6 +103,11 @@ class Runner:
         with torch.inference_mode():
             batch = windows.padded(image[None], options.multiple, options.pad_value)
             return self._predict(batch).to("cpu", torch.float32).reshape(-1)
+
+    @property
+    def computed(self) -> Computation:
+        """How the last scores were."""
+        return replace(self._own, lessened=lessened(self._used, self._begun))
 
     @property
     def limits(self) -> tuple[str, ...]:

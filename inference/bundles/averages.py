@@ -9,6 +9,7 @@ import torch
 
 from inference.bundles.recipe import Recipe, state_dict
 from inference.engine.averaging import Ensemble, Mirrored
+from inference.engine.device import is_exhausted
 from inference.errors import ModelRefused
 from inference.model_files import ModelFiles
 
@@ -39,5 +40,7 @@ def _trained(network: torch.nn.Module, files: ModelFiles, name: str) -> torch.nn
     try:
         another.load_state_dict(state_dict(files.weights(name)), strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
+        if is_exhausted(error):
+            raise
         raise ModelRefused(f"{files.path.name}: {name} does not fit the network") from error
     return another

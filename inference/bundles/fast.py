@@ -21,11 +21,11 @@ from inference.bundles.recognition import Chain, Intensity, recognised
 from inference.description import Description
 from inference.engine import labelling, precision, resampling, sliding_window
 from inference.engine.device import Device
-from inference.engine.effort import Effort, kept, limits, managed
+from inference.engine.effort import Effort, kept, lessened, limits, managed
 from inference.engine.precision import Choice
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
-from inference.findings import Findings, Image
+from inference.findings import Computation, Findings, Image
 
 SEED = 20
 WINDOW = 96  # voxels, where the bundle takes the whole axis
@@ -40,6 +40,7 @@ class Labelled:
     """
 
     labels: NDArray[np.generic]
+    computed: Computation
     limits: tuple[str, ...] = ()
 
 
@@ -59,16 +60,18 @@ class FastBundle:
         self._chain = chain
         self._device = device
         self._predict = precision.predictor(recipe.network, device, choice.precision)
-        self._effort = Effort(
+        self._meant = Effort(
             windows=replace(chain.windows, batch=device.windows),
             on_host=device.torch.type == "cpu",
         )
+        self._effort = self._meant
 
     def findings(self, image: Image) -> Findings:
         """What the bundle says of one image; raises what `labels` raises."""
         found = self.labels(image, self._description.roles)
         said = answers.labelled(found.labels, image, self._description)
-        return replace(said, limitations=(*said.limitations, *found.limits))
+        limitations = (*said.limitations, *found.limits)
+        return replace(said, limitations=limitations, computed=found.computed)
 
     def labels(self, image: Image, roles: Sequence[str] = ()) -> Labelled:
         """What the bundle finds.
@@ -84,7 +87,14 @@ class FastBundle:
             seen = self._seen(series, grid)
             found, used = managed(lambda one: self._label(seen, grid, one), self._effort)
         self._effort = kept(used, self._chain.windows)
-        return Labelled(labels=found.numpy(), limits=limits(used, self._chain.windows))
+        computed = Computation(
+            arithmetic=self.choice.precision.value,
+            device=self._device.torch.type,
+            lessened=lessened(used, self._meant),
+        )
+        return Labelled(
+            labels=found.numpy(), computed=computed, limits=limits(used, self._chain.windows)
+        )
 
     def _seen(self, series: Sequence[NDArray[np.generic]], grid: resampling.Mapping) -> Tensor:
         """The image as the network sees it, (channel, right, front, head), on the host."""

@@ -17,6 +17,7 @@ from inference import torchvision_operators
 from inference.bundles import configuration, prompted
 from inference.bundles.configuration import DEVICE, Parts, Tree
 from inference.bundles.own_code import own_code, packages
+from inference.engine.device import is_exhausted
 from inference.errors import ModelRefused
 from inference.model_files import ModelFiles
 
@@ -195,9 +196,9 @@ def _side_file(files: ModelFiles, name: str) -> Any:
 def _content(parser: Any, name: str) -> Any:
     try:
         return parser.get_parsed_content(name)
-    except MemoryError:
-        raise
     except Exception as error:  # (whatever a configuration meets that was made elsewhere)
+        if is_exhausted(error):
+            raise
         raise ModelRefused(f"its {name} cannot be built: {_reason(error)}") from error
 
 
@@ -229,6 +230,8 @@ def load_weights(network: torch.nn.Module, files: ModelFiles, options: Mapping[s
     try:
         network.load_state_dict(state_dict(files.weights(name)), strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
+        if is_exhausted(error):
+            raise
         line = str(error).strip().splitlines()
         detail = line[1].strip() if len(line) > 1 else type(error).__name__
         raise ModelRefused(

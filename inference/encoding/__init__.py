@@ -29,6 +29,8 @@ class Provenance:
     `configuration` and `fingerprint` are digests (of the model's settings; of the set of instances
     analysed): equal ones give equal UIDs. `generation` counts the results of one model on one
     series as instances arrive late; `predecessor` is the report that this generation replaces.
+    `computed`: how the findings were, known when the model has answered; other words, other
+    SOP Instance UIDs.
     """
 
     model_name: str  # the configured kind: "lung_ct"
@@ -44,7 +46,7 @@ class Provenance:
     algorithm_family: Code = ARTIFICIAL_INTELLIGENCE  # CID 7162
     model_digest: str | None = None  # SHA-256 of the model's files, in hexadecimal
     model_licence: str | None = None
-    model_arithmetic: str | None = None  # "bfloat16 on cpu"
+    computed: str | None = None  # "bfloat16 on cpu"
 
     @property
     def described(self) -> str:
@@ -65,7 +67,7 @@ class Provenance:
         return (
             *((f"weights SHA-256 {digest}",) if digest else ()),
             *((f"licence {licence}",) if licence else ()),
-            *((f"computed in {self.model_arithmetic}",) if self.model_arithmetic else ()),
+            *((f"computed in {self.computed}",) if self.computed else ()),
         )
 
 

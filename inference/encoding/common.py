@@ -49,6 +49,7 @@ def instance_uid(source: Source, provenance: Provenance, kind: str) -> str:
         described=provenance.described,
         generation=provenance.generation,
         predecessor="" if replaced is None else replaced.sop_instance_uid,
+        computed=provenance.computed or "",
     )
 
 

@@ -8,11 +8,21 @@ from typing import Protocol
 
 import torch
 
-from inference.errors import ModelRefused
+from inference.errors import ModelRefused, OutOfMemory
 
 AUTOMATIC = "auto"
 CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # flags of /proc/cpuinfo
-EXHAUSTED = ("not enough memory", "out of memory", "can't allocate memory")
+EXHAUSTED = (
+    "not enough memory",
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "alloc_failed",
+    "allocation_failed",
+)
+"""Of torch's allocators, of C++, of CUBLAS_STATUS_ALLOC_FAILED, of CUDNN_STATUS_ALLOC_FAILED and
+CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED; in lower case."""
 STATUS = Path("/proc/self/status")
 MEMORY = Path("/proc/meminfo")
 RESET, PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): resets VmHWM
@@ -101,7 +111,7 @@ class Cpu:
 
 
 class Gpu:
-    """A CUDA device."""
+    """A CUDA device. The process then computes float32 in float32, not in TF32, and repeatably."""
 
     is_host = False
     windows = GPU_WINDOWS
@@ -111,6 +121,7 @@ class Gpu:
         self.torch = torch.device("cuda", index)
         self.bfloat16 = torch.cuda.get_device_capability(index) >= (8, 0)  # Ampere
         self.memory_bytes = torch.cuda.get_device_properties(index).total_memory
+        exactly()
 
     def begin(self) -> None:
         """Reset torch's count."""
@@ -140,6 +151,14 @@ def choose(name: str = AUTOMATIC) -> Device:
     return Gpu(index)
 
 
+def exactly() -> None:
+    """float32 convolutions on a GPU are no TF32 (torch's default), and the same each time."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 def free_host_bytes() -> int:
     """What this process may still take of the machine's memory; 0 where the system does not say."""
     free = _proc_bytes(MEMORY, "MemAvailable")
@@ -150,10 +169,19 @@ def free_host_bytes() -> int:
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether memory ran out: of the process, or of a device; torch has several words for it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in EXHAUSTED)
+    """Whether memory ran out: of the process, or of a device; torch has several words for it.
+
+    Also where that is the cause: MONAI says only which transform or part it was that failed.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, MemoryError | torch.OutOfMemoryError | OutOfMemory):
+            return True
+        said = str(one).lower()
+        if isinstance(one, RuntimeError) and any(words in said for words in EXHAUSTED):
+            return True
+        one = one.__cause__
+    return False
 
 
 def _processor_flags() -> frozenset[str]:

@@ -1,8 +1,9 @@
 """When memory runs out, the same volume is tried with less at once; what worked is kept.
 
-Fewer windows at a time, then sums of scores on the host, give the same labels. Smaller windows
-show the network less around each voxel and are the last resort: the result has to say so, and the
-next volume begins with the windows that are meant, so that no result depends on those before it.
+Fewer windows at a time, then sums of scores on the host, give the same labels but for last bits.
+Smaller windows show the network less around each voxel and are the last resort: the result has to
+say so, and the next volume begins with the windows that are meant. Whatever was less belongs to how
+the result was computed, and so to its identifiers (`lessened`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -70,8 +71,32 @@ def limits(used: Effort, meant: Windows) -> tuple[str, ...]:
     """What a person must know of how a result was computed."""
     if used.windows.size == meant.size:
         return ()
-    words = [" x ".join(map(str, size)) for size in (used.windows.size, meant.size)]
-    return (f"Memory allowed windows of {words[0]} voxels instead of the model's {words[1]}.",)
+    allowed, own = _extents(used.windows.size), _extents(meant.size)
+    return (f"Memory allowed windows of {allowed} voxels instead of the model's {own}.",)
+
+
+def lessened(used: Effort, meant: Effort) -> str:
+    """What gives other bits than the effort that is meant, in words; "" for nothing.
+
+    Windows that go through a network together may be added up in another order than one alone.
+    """
+    size = () if used.windows.size == meant.windows.size else used.windows.size
+    fewer = 0 if used.windows.batch == meant.windows.batch else used.windows.batch
+    return words(fewer=fewer, on_host=used.on_host and not meant.on_host, size=size)
+
+
+def words(*, fewer: int, on_host: bool, size: Sequence[int] = ()) -> str:
+    """Of less than is meant: so many windows at a time (0: as many), sums on the host, a size."""
+    parts = (
+        f"windows {fewer} at a time" if fewer else "",
+        "sums on the host" if on_host else "",
+        f"windows of {_extents(size)} voxels" if size else "",
+    )
+    return ", ".join(filter(None, parts))
+
+
+def _extents(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def _attempts(effort: Effort | None) -> Iterator[Effort]:

@@ -1,6 +1,8 @@
 """A network without batch normalisations that only scale what a convolution gave: fewer passes.
 
 Weights are multiplied instead of results, so last bits differ from those of the network as it is.
+Which convolutions may be folded is read off the network's modules; code that uses a part of a
+sequence by itself (`self.block[0](x)`) is not seen there, which is why `is_same` looks at scores.
 """
 
 import copy
@@ -9,9 +11,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from inference.engine.device import is_exhausted
+
+CORNERS = (16, 32)  # voxels a side: what networks with four and five levels can halve
+LAST_BITS = 1e-3  # of the largest score
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -34,6 +41,35 @@ def folded(network: nn.Module) -> nn.Module:
         made.set_submodule(convolution, fuse_conv_bn_eval(first, second, transpose=transposed))
         made.set_submodule(normalisation, nn.Identity())
     return made
+
+
+def is_same(network: nn.Module, window: Tensor) -> bool:
+    """Whether folding leaves the scores of a window (channels, *size) as they are, but last bits.
+
+    In float32, in the smallest corner of CORNERS that the network takes, which costs little; else
+    in all of the window, of which it raises what the network raises.
+    """
+    made = folded(network)
+    if made is network:
+        return True
+    corner, expected = _seen(network, window)
+    found = made(corner[None])
+    while isinstance(expected, list | tuple):
+        expected, found = expected[0], found[0]
+    change = (torch.as_tensor(found) - torch.as_tensor(expected)).abs().max()
+    return bool(change <= LAST_BITS * torch.as_tensor(expected).abs().max())
+
+
+def _seen(network: nn.Module, window: Tensor) -> tuple[Tensor, Any]:
+    """A corner of a window that the network takes, or all of it, and what it gives of it."""
+    for side in CORNERS:
+        corner = window[(slice(None), *(slice(side) for _ in window.shape[1:]))]
+        try:
+            return corner, network(corner[None])
+        except (RuntimeError, ValueError) as error:  # (of one that takes no such size)
+            if is_exhausted(error):
+                raise
+    return window, network(window[None])
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:

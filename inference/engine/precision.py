@@ -2,22 +2,33 @@
 
 Both are compared once, when a model is loaded, on windows that are given. The choice is the same
 on every start of one machine; other machines may choose otherwise, and bfloat16 gives other last
-bits on another processor: results name the arithmetic with which they were computed.
+bits on another processor: results name the arithmetic with which they were computed. Memory that
+runs out meanwhile makes no choice: it is an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from inference.engine.device import Device
-from inference.engine.folding import folded
+from inference.engine.device import Device, is_exhausted
+from inference.engine.folding import folded, is_same
 from inference.engine.labelling import Rule, decided
 from inference.engine.sliding_window import Predict, UnevenScores
+from inference.errors import OutOfMemory
 
 BOUND = 0.995
+ENOUGH = 500  # voxels of a class for its Dice: one of them is a thousandth of it
+RADIUS = 5.0  # voxels, of the structure that a change of scores is measured by
+SURE = 1e-6  # thresholds nearer to 0 or 1 have no logarithm that says anything
+OUT_OF_MEMORY = (
+    "memory ran out while half precision was compared with float32 on a window of the model; "
+    "agreement = 2 in its options computes in float32 and compares nothing"
+)
 
 
 class Precision(StrEnum):
@@ -50,16 +61,20 @@ def choose(
 ) -> Choice:
     """The faster arithmetic that agrees: what `rule` decides on `samples` (channels, *size).
 
-    The agreement is the smaller of the fraction of equal decisions and, where float32 finds
-    anything but the first class, the Dice of all that is found, each voxel as its own class.
-    Raises UnevenScores when the network changes the size of a sample.
+    The agreement is the smallest of the fractions of equal decisions and of the Dices of all that
+    is found but the first class, together and of each class with ENOUGH voxels. Where float32
+    decides alike everywhere in all samples, decisions say nothing: the scores do (`_steadiness`).
+    A network that is another one when its normalisations are folded stays in float32.
+    Raises UnevenScores when the network changes the size of a sample, OutOfMemory.
     """
     if bound > 1 or not available(quick, device):
         return Choice(precision=Precision.FLOAT32)
     exact = predictor(network, device, Precision.FLOAT32)
     half = predictor(network, device, quick)
-    with torch.inference_mode():
-        agreement = min(_agreement(exact, half, rule, sample[None]) for sample in samples)
+    with torch.inference_mode(), comparing():
+        if quick is Precision.BFLOAT16 and not is_same(network, samples[0].to(device.torch)):
+            return Choice(precision=Precision.FLOAT32)
+        agreement = _agreement(exact, half, rule, samples)
     return Choice(precision=quick if agreement >= bound else Precision.FLOAT32, agreement=agreement)
 
 
@@ -110,20 +125,103 @@ def prepared(network: torch.nn.Module, device: Device, dimensions: int) -> torch
     return placed
 
 
-def _agreement(exact: Predict, quick: Predict, rule: Rule, batch: Tensor) -> float:
-    expected, found = exact(batch)[0].float(), quick(batch)[0].float()
-    if expected.shape[1:] != batch.shape[2:]:
-        raise UnevenScores(f"{tuple(batch.shape[2:])} gives {tuple(expected.shape[1:])}")
-    if not torch.isfinite(found).all():
-        return 0.0
-    one, other = decided(expected, rule), decided(found, rule)
-    some, others = (_found(decisions, rule, len(expected)) for decisions in (one, other))
-    same = float((one == other).double().mean())
-    both = int(((one == other) & some).sum())
-    either = int(some.sum()) + int(others.sum())
-    return min(same, 2 * both / either) if either else same
+@contextmanager
+def comparing() -> Iterator[None]:
+    """Memory that runs out inside raises OutOfMemory: another arithmetic would be no answer."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_exhausted(error):
+            raise
+        raise OutOfMemory(OUT_OF_MEMORY) from error
 
 
-def _found(decisions: Tensor, rule: Rule, classes: int) -> Tensor:
-    """Where anything but the first class is; what is below its `least` is nobody's."""
-    return (decisions > 0) & (decisions < classes) if rule.least else decisions > 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    """Voxels of each outcome. `one`, `other`: by either arithmetic; `both`: by both.
+
+    `whole`: of the window; `found`: which of the outcomes are something that is found.
+    """
+
+    one: Tensor
+    other: Tensor
+    both: Tensor
+    whole: int
+    found: Tensor
+
+    @property
+    def tell(self) -> bool:
+        """Whether float32 finds something, and not the same everywhere."""
+        seen = (self.one >= ENOUGH) & (self.whole - self.one >= ENOUGH)
+        return bool((seen & self.found).any())
+
+    @property
+    def dices(self) -> list[float]:
+        """Of each that either finds in ENOUGH voxels, and of all together."""
+        one, other, both = (part[self.found] for part in (self.one, self.other, self.both))
+        enough = torch.maximum(one, other) >= ENOUGH
+        each = 2 * both[enough] / (one[enough] + other[enough])
+        return [2 * float(both.sum()) / float(one.sum() + other.sum()), *each.tolist()]
+
+
+def _agreement(exact: Predict, quick: Predict, rule: Rule, samples: Sequence[Tensor]) -> float:
+    same, dices, steady = [], [], []
+    for sample in samples:
+        batch = sample[None]
+        expected, found = exact(batch)[0].float(), quick(batch)[0].float()
+        if expected.shape[1:] != batch.shape[2:]:
+            raise UnevenScores(f"{tuple(batch.shape[2:])} gives {tuple(expected.shape[1:])}")
+        if not torch.isfinite(found).all():
+            return 0.0
+        one, other = decided(expected, rule), decided(found, rule)
+        same.append(float((one == other).double().mean()))
+        counts = _counted(one, other, rule, len(expected))
+        if counts.tell:
+            dices += counts.dices
+        else:
+            steady.append(_steadiness(expected, found, rule))
+    return min(*same, *(dices or steady))
+
+
+def _counted(one: Tensor, other: Tensor, rule: Rule, classes: int) -> _Counts:
+    """Of masks, one a class, or of labels, of which the first and nobody's are not found."""
+    if rule.threshold is not None:
+        masks = [part.flatten(1).sum(1).double() for part in (one, other, one & other)]
+        found = torch.ones(classes, dtype=torch.bool, device=one.device)
+        return _Counts(
+            one=masks[0], other=masks[1], both=masks[2], whole=one[0].numel(), found=found
+        )
+    values = [part.flatten().long() for part in (one, other, one[one == other])]
+    sums = [torch.bincount(part, minlength=classes + 1).double() for part in values]
+    outcomes = torch.arange(classes + 1, device=one.device)
+    found = (outcomes > 0) & (outcomes < classes)
+    return _Counts(one=sums[0], other=sums[1], both=sums[2], whole=one.numel(), found=found)
+
+
+def _steadiness(expected: Tensor, found: Tensor, rule: Rule) -> float:
+    """What the changes of scores would do to the Dice of a structure, where none is seen.
+
+    A surface across which scores go from one decision to the other within a voxel is moved by
+    `change / (2 * distance)` voxels when scores at a `distance` from another decision change so
+    much; a ball of RADIUS voxels whose surface moves by s to and fro has Dice 1 - 3 s / (2 RADIUS).
+    """
+    if rule.threshold is None and len(expected) == 1:
+        return 1.0  # (there is no other decision)
+    leading = int(expected.flatten(1).mean(1).argmax())
+    before, after = (_distance(scores, rule, leading) for scores in (expected, found))
+    moved = ((after - before).abs() / (2 * before.abs())).nan_to_num(nan=0.0).clamp(max=1.0)
+    return 1.0 - 1.5 * float(moved.double().mean()) / RADIUS
+
+
+def _distance(scores: Tensor, rule: Rule, leading: int) -> Tensor:
+    """Signed, of scores (classes, *): to the next class, or of each class to its threshold."""
+    if rule.threshold is None:
+        others = (one for index, one in enumerate(scores) if index != leading)
+        return torch.sub(scores[leading], reduce(torch.maximum, others))
+    limits = torch.tensor(rule.thresholds(len(scores)), device=scores.device)
+    match rule.activation:
+        case "softmax":
+            scores, limits = scores.log_softmax(0), limits.clamp(min=SURE).log()
+        case "sigmoid":
+            limits = limits.logit(eps=SURE)
+    return scores - limits.reshape(-1, *(1 for _ in scores.shape[1:]))

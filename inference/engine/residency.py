@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from inference.engine.device import Device
+from inference.engine.device import Device, is_exhausted
 from inference.errors import ModelRefused
 
 ALIKE = 2.0  # runs on up to so many times fewer or more voxels say what the next one takes
@@ -81,12 +81,25 @@ class Residents(Generic[M]):
         if name in self._resident:
             self._resident[name] = self._resident.pop(name)
             return self._resident[name].model
+        loaded = self._loaded(load)
+        self._leave(evicted(self._sizes(), loaded.size, self.budget))
+        self._resident[name] = loaded
+        return loaded.model
+
+    def _loaded(self, load: Callable[[], M]) -> Resident[M]:
+        """What memory does not hold beside others is loaded again when they have left."""
+        try:
+            return self._measured(load)
+        except Exception as error:
+            if not (self._resident and is_exhausted(error)):
+                raise
+        self._leave(self.names)
+        return self._measured(load)
+
+    def _measured(self, load: Callable[[], M]) -> Resident[M]:
         before = self.device.used_bytes()
         model = load()
-        size = max(0, self.device.used_bytes() - before)
-        self._leave(evicted(self._sizes(), size, self.budget))
-        self._resident[name] = Resident(model=model, size=size)
-        return model
+        return Resident(model=model, size=max(0, self.device.used_bytes() - before))
 
     def loaded(self, name: str) -> M | None:
         """The model if it is loaded; asking so is no use of it."""

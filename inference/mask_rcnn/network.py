@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference import torchvision_operators
+from inference.engine.device import is_exhausted
 from inference.errors import ModelError, ModelRefused
 from inference.mask_rcnn.options import LEVELS, Network
 
@@ -138,6 +139,8 @@ def _load(network: nn.Module, weights: State) -> None:
     try:
         network.load_state_dict(dict(weights), strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
+        if is_exhausted(error):
+            raise
         lines = str(error).strip().splitlines()
         detail = lines[1].strip() if len(lines) > 1 else type(error).__name__
         raise ModelRefused(f"its weights do not fit the network: {detail[:200]}") from error

@@ -21,8 +21,17 @@ from inference.arrays.options import refuse_unpinned
 from inference.bundles.recipe import state_dict
 from inference.description import Description, Label
 from inference.engine import device
+from inference.engine.precision import Precision
 from inference.errors import ModelRefused
-from inference.findings import Box, Detection, Findings, PlanarImage, Segment, Verdict
+from inference.findings import (
+    Box,
+    Computation,
+    Detection,
+    Findings,
+    PlanarImage,
+    Segment,
+    Verdict,
+)
 from inference.mask_rcnn import network, proposal
 from inference.mask_rcnn.network import Instance
 from inference.mask_rcnn.options import COLOURS, Options, parse
@@ -87,11 +96,6 @@ class MaskRcnn:
     options: Options
     network: nn.Module
 
-    @property
-    def arithmetic(self) -> str:
-        """Of the network: objects come and go with the last bits of scores."""
-        return "float32"
-
     def predict(self, image: PlanarImage) -> Findings:
         """Every object that the sidecar has a label for, from its threshold on."""
         by_class = {label.value: label for label in self.description.labels}
@@ -103,7 +107,11 @@ class MaskRcnn:
         found = network.instances(
             self.network, given(image, self.options), wanted, self.options.mask_threshold
         )
-        return findings(tuple(found), self.description)
+        place = next(self.network.parameters()).device
+        return replace(
+            findings(tuple(found), self.description),
+            computed=Computation(arithmetic=Precision.FLOAT32.value, device=place.type),
+        )
 
 
 def given(image: PlanarImage, options: Options) -> Tensor:

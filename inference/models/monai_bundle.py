@@ -31,10 +31,11 @@ from inference.bundles.recipe import Recipe, Sample
 from inference.calibration import Calibration, Interval
 from inference.description import Description, Task
 from inference.engine import device
+from inference.engine.precision import Precision
 from inference.engine.resampling import Oblique
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelError, ModelRefused
-from inference.findings import Findings, Image, PlanarImage, Verdict
+from inference.findings import Computation, Findings, Image, PlanarImage, Verdict
 from inference.models import Artifact, Model
 from inference.requirements import Requirements
 
@@ -148,7 +149,8 @@ class DetectionModel:
         """What the bundle detects in one image."""
         with warnings.catch_warnings(action="ignore"):  # a bundle's own, of the year it was written
             boxes = detection.found(self.detector, image, self.description)
-        return detection.findings(boxes, image, self.description)
+        found = detection.findings(boxes, image, self.description)
+        return replace(found, computed=_exactly(self.detector.device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +161,6 @@ class BundleModel:
     description: Description
     requirements: Requirements
     quick: FastBundle | None = None
-
-    @property
-    def arithmetic(self) -> str:
-        """Of the network: float32 or bfloat16."""
-        return "float32" if self.quick is None else self.quick.choice.precision.value
 
     def predict(self, image: Image | PlanarImage) -> Findings:
         """What the bundle says of one image."""
@@ -180,7 +177,8 @@ class BundleModel:
                 return _not_taken(error, sample[self.recipe.image_key])
             said = self._answer(image, sample, logits)
             left_out = coverage.limits(sample[self.recipe.image_key])
-            return replace(said, limitations=(*said.limitations, *left_out))
+            limitations = (*said.limitations, *left_out)
+            return replace(said, limitations=limitations, computed=_exactly(self.recipe.device))
 
     def _given(self, image: Image | PlanarImage) -> Any:
         """What the bundle reads instead of files: an image, or one by each of its keys."""
@@ -213,6 +211,11 @@ class BundleModel:
         )
         stated = given.activation != "none"
         return answers.classification(_array(likely), self.description, stated=stated)
+
+
+def _exactly(place: str | torch.device) -> Computation:
+    """As a bundle's own parts compute."""
+    return Computation(arithmetic=Precision.FLOAT32.value, device=torch.device(place).type)
 
 
 def _not_taken(error: Exception, seen: torch.Tensor) -> Findings:

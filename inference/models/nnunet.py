@@ -106,11 +106,6 @@ class NnUnet:
     steps: tuple[Step, ...] = ()
 
     @property
-    def arithmetic(self) -> str:
-        """Of the networks: float32, bfloat16 or float16."""
-        return self.segmenter.choice.precision.value
-
-    @property
     def _last(self) -> Trained:
         """What gives the labels; the first of an ensemble, which agree in all that is asked."""
         return self.segmenter.members[0][-1]
@@ -132,6 +127,7 @@ class NnUnet:
                 *_unusual(image, self.orientation),
                 *_cut(segments, image),
             ),
+            computed=self.segmenter.computed,
         )
 
     def labelled(self, image: Image | PlanarImage) -> Labelled:

@@ -7,7 +7,7 @@ the runtime, and none is loaded from elsewhere. What goes in and out: `[options]
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from inference.arrays.options import parse
 from inference.arrays.running import Function, Network, Runner, at_once
 from inference.engine import device
 from inference.errors import ModelRefused
+from inference.findings import Computation
 from inference.models import Artifact, Model
 
 VERSION = "1.0.0"
@@ -33,10 +34,12 @@ MISSING = (
 EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 """A tensor's StringStringEntryProto.key = "location", however its tag and length are written."""
 ALLOCATION = "Failed to allocate memory"  # onnxruntime's words
-PROVIDERS = {
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "cpu": ("CPUExecutionProvider",),
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+PROVIDERS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "cuda": {CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}, CPU: {}},
+    "cpu": {CPU: {}},
 }
+"""With options: float32 is float32, and no algorithm is chosen by a clock."""
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -67,23 +70,24 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:
     options = parse(artifact.description)
     name = proposals.named(artifact.files, options.file)
     description, host = artifact.description, device.Cpu()  # (the runtime takes arrays of the host)
-    network = Network(_function(artifact, name), options.output.take)
+    function, computed = _function(artifact, name)
+    network = Network(function, options.output.take)
     locator = None
     if options.locate is not None:
-        coarse = Network(_function(artifact, options.locate.file), options.output.take)
+        coarse = Network(_function(artifact, options.locate.file)[0], options.output.take)
         locator = Runner(coarse, at_once(options), description.dimensions, host)
     dimensions = description.dimensions - options.input.slicewise
     return ArrayModel(
         requirements=artifact.requirements,
         description=description,
         options=options,
-        network=Runner(network, options, dimensions, host),
+        network=Runner(network, options, dimensions, host, own=computed),
         locator=locator,
     )
 
 
-def _function(artifact: Artifact, name: str) -> Function:
-    """A session as a function of a tensor; outputs by name, in their order."""
+def _function(artifact: Artifact, name: str) -> tuple[Function, Computation]:
+    """A session as a function of a tensor, outputs by name in their order; and how it computes."""
     content, where = artifact.files.read(name), f"{artifact.files.path.name}: {name}"
     if EXTERNAL.search(content):
         raise ModelRefused(f"{where} keeps weights in other files; allowed: all in one file")
@@ -105,7 +109,12 @@ def _function(artifact: Artifact, name: str) -> Function:
         tensors = (torch.from_numpy(np.asarray(array)) for array in arrays)
         return dict(zip(names, tensors, strict=True))
 
-    return function
+    return function, Computation(arithmetic=dtype.__name__, device=_place(session.get_providers()))
+
+
+def _place(providers: Sequence[str]) -> str:
+    """Of those that a session has; one that was wished for may not have come up."""
+    return "cuda" if CUDA in providers else "cpu"
 
 
 def _session(content: bytes, where: str, kind: str) -> Any:
@@ -114,7 +123,7 @@ def _session(content: bytes, where: str, kind: str) -> Any:
     options.use_deterministic_compute = True
     options.intra_op_num_threads = torch.get_num_threads()
     available = runtime.get_available_providers()
-    providers = [name for name in PROVIDERS[kind] if name in available]
+    providers = [(name, {**said}) for name, said in PROVIDERS[kind].items() if name in available]
     try:
         return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # (the runtime's own kinds, none of them public)

@@ -80,6 +80,8 @@ def _function(artifact: Artifact, name: str, device: Device) -> Function:
         try:
             module = torch.jit.load(io.BytesIO(content), map_location=device.torch)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
+            if engine_device.is_exhausted(error):
+                raise
             wrong = f"{artifact.files.path.name}: {name} does not load as TorchScript"
             raise ModelRefused(wrong) from error
     function: Function = module.eval()

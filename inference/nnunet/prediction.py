@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from inference.engine import precision
+from inference.engine import effort, precision
 from inference.engine.averaging import Mirrored
 from inference.engine.device import Device
 from inference.engine.effort import first_that_fits
 from inference.engine.precision import Choice, Precision
 from inference.engine.sliding_window import Predict, Slab
 from inference.errors import ModelError
+from inference.findings import Computation
 from inference.nnunet import sliding_window
 from inference.nnunet.labels import Labels
 from inference.nnunet.plans import Configuration
@@ -67,6 +68,23 @@ def efforts(device: Device) -> tuple[Effort, ...]:
         batches.append(batches[-1] // 2)
     tried = [Effort(batch=batch, on_host=device.torch == HOST) for batch in batches]
     return tuple(dict.fromkeys((*tried, Effort(batch=1, on_host=True))))
+
+
+def lessened(used: Sequence[Effort], meant: Effort) -> str:
+    """What gave other bits than the effort that is meant, in words; "" for nothing.
+
+    `used`: of the stages of cascades before the last, then of what gave the labels.
+    """
+    words = [
+        effort.words(
+            fewer=0 if one.batch == meant.batch else one.batch,
+            on_host=one.on_host and not meant.on_host,
+        )
+        for one in used
+    ]
+    if len({*words}) <= 1:
+        return next(iter(words), "")
+    return "; ".join(f"step {step}: {said}" for step, said in enumerate(words, 1) if said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +137,17 @@ class Segmenter:
             [placed(stage, device, choice.precision) for stage in member] for member in members
         ]
         self._efforts = efforts(device)
+        self._meant = self._efforts[0]
+        self._used: list[Effort] = []
+
+    @property
+    def computed(self) -> Computation:
+        """How the labels of the last images were."""
+        return Computation(
+            arithmetic=self.choice.precision.value,
+            device=self._device.torch.type,
+            lessened=lessened(self._used, self._meant),
+        )
 
     @torch.inference_mode()
     def segment(self, images: Sequence[NDArray[Any]], spacing: tuple[float, ...]) -> Labelled:
@@ -126,6 +155,7 @@ class Segmenter:
 
         Raises InputRefused when the image is not what the model wants, ModelError when it fails.
         """
+        self._used = []
         ready = [self._ready(member, images, spacing) for member in self._placed]
         found = self._labels(ready)
         if found.shape != np.shape(images[0]):
@@ -145,20 +175,21 @@ class Segmenter:
         return member[-1], member[-1].prepared(images, spacing, found)
 
     def _labels(self, ready: Sequence[tuple[Placed, Prepared]]) -> Labelled:
-        def run(effort: Effort) -> Labelled:
-            holding = HOST if effort.on_host else self._device.torch
+        def run(one: Effort) -> Labelled:
+            holding = HOST if one.on_host else self._device.torch
             answers = [
                 Answer(
-                    slabs=one.slabs(prepared, holding, effort.batch),
+                    slabs=stage.slabs(prepared, holding, one.batch),
                     prepared=prepared,
-                    configuration=one.trained.configuration,
+                    configuration=stage.trained.configuration,
                     device=holding,
                 )
-                for one, prepared in ready
+                for stage, prepared in ready
             ]
             first = ready[0][0].trained
             return restored(answers, first.labels, first.thresholds)
 
-        found, effort = first_that_fits(run, self._efforts)
-        self._efforts = self._efforts[self._efforts.index(effort) :]
+        found, used = first_that_fits(run, self._efforts)
+        self._efforts = self._efforts[self._efforts.index(used) :]
+        self._used.append(used)
         return found

@@ -23,6 +23,7 @@ from inference.engine.device import Cpu
 from inference.engine.effort import Effort
 from inference.engine.precision import Choice, Precision
 from inference.engine.resampling import Oblique
+from inference.errors import OutOfMemory
 from inference.findings import Acquisition, Image, Verdict
 from inference.models import Artifact, monai_bundle
 from tests.bundles import artifact, make
@@ -78,6 +79,19 @@ def engine(described: Artifact, device: Any = None) -> fast.FastBundle:
     return found
 
 
+def in_bfloat16(described: Artifact) -> monai_bundle.BundleModel:
+    """The model as on a machine with bfloat16, in which no agreement is too small."""
+    options = {**described.description.options, "agreement": 0.0}
+    anything = replace(described, description=replace(described.description, options=options))
+    built = recipe.build(described.files, options, trusted=False, device="cpu")
+    return monai_bundle.BundleModel(
+        recipe=built,
+        description=described.description,
+        requirements=described.requirements,
+        quick=engine(anything, FakeDevice(memory_bytes=1 << 40, bfloat16=True)),
+    )
+
+
 @pytest.mark.parametrize("degrees", [0.0, 7.0])
 def test_labels_are_those_of_the_bundles_own_parts(common: Artifact, degrees: float) -> None:
     image = chest(degrees)
@@ -117,6 +131,13 @@ def test_a_volume_between_all_axes_runs_as_the_bundle_has_it(common: Artifact) -
         engine(common).labels(turned)
     findings = monai_bundle.load({}, common).predict(turned)
     assert findings.verdict is Verdict.MEASURED
+    half = in_bfloat16(common)
+    assert str(half.predict(image).computed) == "bfloat16 on cpu"
+    exact = half.predict(turned)
+    assert str(exact.computed) == "float32 on cpu", "the bundle's own parts computed it"
+    assert [one.mask.array.sum() for one in exact.segments] == [
+        one.mask.array.sum() for one in findings.segments
+    ]
     found = sum(int(one.mask.array.sum()) for one in findings.segments)
     assert found == int(np.count_nonzero(own(common, turned)))
 
@@ -147,10 +168,26 @@ def test_smaller_windows_are_said_in_the_result(common: Artifact) -> None:
     model = engine(common)
     shrunk = replace(model._effort.windows, size=(16, 16, 16))
     model._effort = replace(model._effort, windows=shrunk)
-    said = model.findings(chest(shape=(6, 20, 22))).limitations
-    assert "Memory allowed windows of 16 x 16 x 16 voxels instead of the model's 32 x 32 x 32." in (
-        said
-    )
+    found = model.findings(chest(shape=(6, 20, 22)))
+    words = "Memory allowed windows of 16 x 16 x 16 voxels instead of the model's 32 x 32 x 32."
+    assert words in found.limitations
+    assert str(found.computed) == "float32 on cpu, windows of 16 x 16 x 16 voxels"
+
+
+class Exhausted(nn.Module):
+    """Memory runs out in it."""
+
+    def forward(self, _batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("std::bad_alloc")
+
+
+def test_memory_that_runs_out_while_precisions_are_compared_chooses_none(common: Artifact) -> None:
+    """Else the bundle would run without the engine, or in float32, for this once."""
+    built = recipe.build(common.files, common.description.options, trusted=False, device="cpu")
+    device = FakeDevice(memory_bytes=1 << 40, bfloat16=True)
+    usual = replace(common.description, options={"override": SMALL})
+    with pytest.raises(OutOfMemory, match="agreement = 2"):
+        fast.load(replace(built, network=Exhausted()), usual, device)
 
 
 def test_bfloat16_only_where_it_agrees(common: Artifact) -> None:

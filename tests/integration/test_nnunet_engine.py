@@ -22,7 +22,7 @@ from inference.models import nnunet
 from inference.models.nnunet import NnUnet
 from inference.nnunet import arithmetic, loading, options
 from inference.nnunet.postprocessing import LARGEST
-from inference.nnunet.prediction import Effort, Member, Placed, Segmenter, efforts
+from inference.nnunet.prediction import Effort, Member, Placed, Segmenter, efforts, lessened
 from service import model_add
 from tests import nnunet_folders
 from tests.fake_device import FakeDevice
@@ -89,10 +89,11 @@ def test_in_bfloat16_nearly_all_labels_are_those_of_float32(tmp_path: Path) -> N
 
 
 def test_the_arithmetic_is_said_by_the_model(tmp_path: Path) -> None:
-    """`service.analysis` asks for it: identifiers, provenance, `status` and metrics have it."""
+    """Identifiers, provenance, `status` and metrics have it."""
     path = nnunet_folders.write(tmp_path, Study())
-    assert model(path, agreement=2).arithmetic == "float32"
-    assert model(path, agreement=0).arithmetic == ("bfloat16" if Cpu().bfloat16 else "float32")
+    assert str(model(path, agreement=2).segmenter.computed) == "float32 on cpu"
+    quick = "bfloat16 on cpu" if Cpu().bfloat16 else "float32 on cpu"
+    assert str(model(path, agreement=0).segmenter.computed) == quick
     for wrong in ("high", True, -1):
         with pytest.raises(ModelRefused, match=r"options\.agreement"):
             model(path, agreement=wrong)
@@ -129,6 +130,7 @@ def test_what_memory_allows_gives_the_same_labels_and_is_remembered(
     segmenter._placed = [[limited.of(one) for one in member] for member in segmenter._placed]
     assert np.mean(segmenter.segment(images, SPACING) == expected) > 0.999
     assert limited.batches[:3] == [4, 2, 1]
+    assert segmenter.computed.lessened == "windows 1 at a time"
     assert set(limited.batches[3:]) == {1}
     segmenter.segment(images, SPACING)
     assert set(limited.batches[3:]) == {1}
@@ -148,6 +150,17 @@ def test_what_is_tried_ends_with_image_and_sums_on_the_host() -> None:
         Effort(batch=1, on_host=True),
     )
     assert efforts(Cpu()) == (Effort(batch=1, on_host=True),)
+
+
+def test_what_each_step_of_a_cascade_did_with_less_is_said() -> None:
+    four, one = Effort(batch=4, on_host=False), Effort(batch=1, on_host=False)
+    host = Effort(batch=1, on_host=True)
+    assert lessened([four, four], four) == ""
+    assert lessened([one, one], four) == "windows 1 at a time"
+    assert lessened([four, one], four) == "step 2: windows 1 at a time"
+    assert lessened([one, host], four) == (
+        "step 1: windows 1 at a time; step 2: windows 1 at a time, sums on the host"
+    )
 
 
 @pytest.mark.parametrize("kind", ["3d", "2d"])

@@ -18,6 +18,7 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
+from inference.engine.precision import OUT_OF_MEMORY
 from service.stopping import Stop
 from service.worker import Worker
 from storage.overview import Outcome
@@ -164,6 +165,8 @@ def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
         ("raises", "ValueError at tests/hostile_models/raises.py:17 predict"),
         ("hangs", "exceeded its deadline of 4 s"),
         ("unloadable", "FileNotFoundError at tests/hostile_models/unloadable.py:11 load"),
+        ("exhausts", "ran out of memory"),
+        ("compares", OUT_OF_MEMORY),
         ("answers_unasked", "said something that it was not asked for"),
     ],
 )

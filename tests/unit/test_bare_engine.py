@@ -188,6 +188,9 @@ def test_when_memory_runs_out_less_is_tried_and_it_is_said_and_remembered(tmp_pa
         "Memory allowed windows of 32 x 32 x 32 voxels instead of the model's 64 x 64 x 64."
     )
     assert found.segments
+    assert str(found.computed) == (
+        "float32 on cpu, windows 1 at a time, windows of 32 x 32 x 32 voxels"
+    )
     assert {one[0] for one in asked} == {1}  # (one window holds all of this image)
     assert asked[0] == (1, 64, 64, 64)
     asked.clear()
@@ -218,6 +221,8 @@ def test_fewer_windows_at_once_give_the_same_and_need_no_word(tmp_path: Path) ->
     ample = FakeDevice(memory_bytes=PLENTY)
     large = on_device(Small().eval(), ample, tmp_path / "f.pt", window=window)
     assert small.predict(seen).limitations == ("Only a test.",)
+    assert str(small.predict(seen).computed) == "float32 on cpu, windows 2 at a time"
+    assert str(large.predict(seen).computed) == "float32 on cpu"
     assert tight.peak == 2 * 16**3 * 4
     one, other = masks(small, seen), masks(large, seen)
     assert all(np.array_equal(one[name], other[name]) for name in other)
@@ -449,8 +454,9 @@ def test_a_network_in_bfloat16_sees_channels_last_and_says_so(
             Choice(precision=Precision.BFLOAT16, agreement=1.0),
         ),
     )
-    assert (quick.arithmetic, exact.arithmetic) == ("bfloat16", "float32")  # type: ignore[attr-defined]
     one, other = masks(exact, seen), masks(quick, seen)
+    said = [found.predict(seen).computed for found in (quick, exact)]
+    assert list(map(str, said)) == ["bfloat16 on cpu", "float32 on cpu"]
     same = [float((one[name] == other[name]).mean()) for name in one]
     assert 0.97 < min(same) < 1
     layout = torch.channels_last if slicewise else torch.channels_last_3d

@@ -247,7 +247,7 @@ def test_digest_and_licence_of_the_model_go_with_every_result(stack: Stack) -> N
         encoded.PROVENANCE,
         model_digest="ab" * 32,
         model_licence="Apache-2.0",
-        model_arithmetic="bfloat16 on cpu",
+        computed="bfloat16 on cpu",
     )
     said = (f"weights SHA-256 {'ab' * 32}", "licence Apache-2.0", "computed in bfloat16 on cpu")
     found = encoded.findings(stack)

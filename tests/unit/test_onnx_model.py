@@ -85,6 +85,14 @@ def test_the_mask_is_on_the_grid_of_the_image(tmp_path: Path) -> None:
     (segment,) = loaded.predict(seen).segments
     mask = regions.on_grid(segment.mask, seen.volume).whole()
     assert np.array_equal(mask, seen.volume.array > 300)
+    assert str(loaded.predict(seen).computed) == "float32 on cpu"
+
+
+def test_where_it_runs_is_what_the_session_has_and_not_what_was_wished_for() -> None:
+    """A runtime for processors alone, on a machine with a GPU, computes on the processor."""
+    assert onnx._place([onnx.CPU]) == "cpu"
+    assert onnx._place([onnx.CUDA, onnx.CPU]) == "cuda"
+    assert onnx.PROVIDERS["cuda"][onnx.CUDA]["use_tf32"] == "0"
 
 
 @installed

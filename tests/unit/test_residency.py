@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inference.engine import device as devices
-from inference.engine.effort import Effort, first_that_fits, managed, smaller
+from inference.engine.effort import Effort, first_that_fits, lessened, managed, smaller
 from inference.engine.residency import GIB, Needs, Residents, evicted
 from inference.engine.sliding_window import Windows, slabs
 from inference.errors import ModelRefused
@@ -26,6 +26,15 @@ def loading(device: FakeDevice, name: str, size: int) -> Callable[[], str]:
         return name
 
     return load
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def exhausted() -> str:
+    raise MemoryError
 
 
 def test_the_least_recently_used_leaves_first() -> None:
@@ -115,6 +124,14 @@ def test_what_is_tried_when_memory_runs_out() -> None:
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried ..."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("HIP out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        caused(RuntimeError("applying transform Spacingd"), MemoryError()),
     ],
 )
 def test_what_worked_is_said(error: Exception) -> None:
@@ -128,6 +145,38 @@ def test_what_worked_is_said(error: Exception) -> None:
     assert (effort.windows.batch, effort.on_host) == (1, True)
 
 
+def test_what_did_not_fit_beside_others_is_loaded_alone() -> None:
+    device, tries = FakeDevice(memory_bytes=100), []
+    residents: Residents[str] = Residents(device)
+    residents.model("a", loading(device, "a", 60))
+
+    def load() -> str:
+        tries.append(residents.names)
+        if residents.names:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        return loading(device, "b", 60)()
+
+    assert residents.model("b", load) == "b"
+    assert tries == [("a",), ()]
+    assert (residents.names, device.released) == (("b",), 1)
+    with pytest.raises(MemoryError):
+        Residents[str](device).model("c", exhausted)
+
+
+def test_what_fails_otherwise_is_not_loaded_again() -> None:
+    device, tries = FakeDevice(memory_bytes=100), []
+    residents: Residents[str] = Residents(device)
+    residents.model("a", loading(device, "a", 60))
+
+    def load() -> str:
+        tries.append(1)
+        raise ModelRefused("its files changed")
+
+    with pytest.raises(ModelRefused):
+        residents.model("b", load)
+    assert (tries, residents.names) == ([1], ("a",))
+
+
 def test_other_errors_are_not_tried_again() -> None:
     tries = []
 
@@ -138,6 +187,24 @@ def test_other_errors_are_not_tried_again() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         managed(run, Effort(windows=WINDOWS, on_host=True))
     assert len(tries) == 1
+
+
+def test_what_was_done_with_less_is_said_in_words() -> None:
+    meant = Effort(windows=WINDOWS, on_host=False)
+    assert lessened(meant, meant) == ""
+    said, effort = [], smaller(meant)
+    while effort is not None:
+        said.append(lessened(effort, meant))
+        effort = smaller(effort)
+    assert said == [
+        "windows 2 at a time",
+        "windows 1 at a time",
+        "windows 1 at a time, sums on the host",
+        "windows 1 at a time, sums on the host, windows of 64 x 64 x 32 voxels",
+        "windows 1 at a time, sums on the host, windows of 32 x 32 x 32 voxels",
+    ]
+    host = Effort(windows=replace(WINDOWS, batch=1), on_host=True)
+    assert lessened(host, host) == ""
 
 
 def test_when_nothing_is_left_to_try_the_error_is_the_devices() -> None:
@@ -184,6 +251,21 @@ def test_fewer_windows_at_once_give_the_same_scores() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelRefused, match="cuda:99 is not there"):
         devices.choose("cuda:99")
+
+
+def test_float32_on_a_gpu_is_float32_and_the_same_each_time() -> None:
+    """Torch's own setting is TF32, whose numbers have ten bits of fraction."""
+    backends = torch.backends.cudnn
+    before = backends.allow_tf32, backends.deterministic
+    try:
+        backends.allow_tf32, backends.deterministic = True, False
+        devices.exactly()
+        assert not backends.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert backends.deterministic
+        assert not backends.benchmark
+    finally:
+        backends.allow_tf32, backends.deterministic = before
 
 
 def test_the_processor_is_the_device_without_a_gpu() -> None:

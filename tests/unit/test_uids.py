@@ -45,11 +45,12 @@ def test_the_uid_of_an_instance_depends_on_everything_that_is_written_into_it() 
         "described": "AI: lung_ct 1.0.0",
         "generation": 1,
         "predecessor": "",
+        "computed": "",
     }
     others = {
         uids.instance_uid(**{**parts, key: 2 if key == "generation" else "other"}) for key in parts
     }
-    assert len({uids.instance_uid(**parts), *others}) == 6
+    assert len({uids.instance_uid(**parts), *others}) == 7
 
 
 def test_the_published_values_stay_as_they_are() -> None:
