@@ -202,7 +202,7 @@ def test_a_sidecar_that_does_not_fit_the_network_is_refused(top: Path) -> None:
         model(top, {"labels": [label | {"threshold": 0.3}]})
     with pytest.raises(ModelRefused, match="overlapping is for models with regions"):
         model(top, {"output": {"overlapping": True}})
-    with pytest.raises(ModelRefused, match="task is detection"):
+    with pytest.raises(ModelRefused, match="task: nnU-Net answers no detection"):
         model(top, {"task": "detection"})
     two = [{"role": role, "match": {"SeriesDescription": role}} for role in ("T1", "T2")]
     with pytest.raises(ModelRefused, match=r"wants 1 images \(CT\); input.series names 2"):
