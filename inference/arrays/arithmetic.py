@@ -21,13 +21,12 @@ from inference.description import Description, Task
 from inference.engine import precision
 from inference.engine.device import Device
 from inference.engine.precision import Choice
+from inference.engine.samples import SEED, blobs
 from inference.engine.sliding_window import UnevenScores
 
-SEED = 20
 STEP_MM = 1.5  # of images whose spacing the options leave open
 PLANES = 3
 BRIGHTEST = 1000.0
-COARSE = (3, 8, 24)  # blobs along an axis
 
 
 def chosen(network: Network, options: Options, description: Description, device: Device) -> Choice:
@@ -82,13 +81,8 @@ def _chest(shape: tuple[int, ...], options: Options, channels: int) -> Seen:
 
 
 def _blobs(shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Of several sizes, from 0 to as bright as an MR."""
-    generator = torch.Generator().manual_seed(SEED)
-    field = torch.zeros(1, 1, *shape)
-    mode = {2: "bilinear", 3: "trilinear"}[len(shape)]
-    for coarse in COARSE:
-        noise = torch.randn(1, 1, *(min(coarse, one) for one in shape), generator=generator)
-        field += torch.nn.functional.interpolate(noise, size=shape, mode=mode)
+    """From 0 to as bright as an MR."""
+    field = blobs(shape)
     low, high = float(field.min()), float(field.max())
-    found = (field[0, 0] - low) * (BRIGHTEST / max(high - low, 1e-6))
+    found = (field - low) * (BRIGHTEST / max(high - low, 1e-6))
     return np.asarray(found.numpy(), np.float32)

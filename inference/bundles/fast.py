@@ -23,11 +23,11 @@ from inference.engine import labelling, precision, resampling, sliding_window
 from inference.engine.device import Device
 from inference.engine.effort import Effort, kept, lessened, limits, managed
 from inference.engine.precision import Choice
+from inference.engine.samples import SEED, blobs
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
 from inference.findings import Computation, Findings, Image
 
-SEED = 20
 WINDOW = 96  # voxels, where the bundle takes the whole axis
 FIELD_HU = 1000.0  # what the seeded field spans, up and down
 
@@ -158,13 +158,8 @@ def _chest(chain: Chain, size: tuple[int, ...]) -> Tensor:
 
 def _field(size: tuple[int, ...]) -> Tensor:
     """Blobs of several sizes, as bright and dark as a CT: (1, *size)."""
-    generator = torch.Generator().manual_seed(SEED)
-    field = torch.zeros(1, 1, *size)
-    for coarse in (3, 8, 24):
-        shape = (1, 1, *(min(coarse, extent) for extent in size))
-        noise = torch.randn(shape, generator=generator)
-        field += torch.nn.functional.interpolate(noise, size=size, mode="trilinear")
-    return field[0] * (FIELD_HU / float(field.abs().max()))
+    field = blobs(size)
+    return field[None] * (FIELD_HU / float(field.abs().max()))
 
 
 def _changed(values: Tensor, steps: Sequence[Intensity], key: str) -> Tensor:

@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from inference import phantom
 from inference.engine import precision
 from inference.engine.device import Device
 from inference.engine.labelling import Rule
 from inference.engine.precision import Choice, Precision
+from inference.engine.samples import SEED, blobs
 from inference.nnunet.plans import Channel, Configuration, Scheme
 from inference.nnunet.prediction import Member, Trained
 from inference.nnunet.preprocessing import Floats, normalised
 from inference.nnunet.restoration import HALF
 
-SEED = 20
 SLICES_MM = 5.0  # apart, where the plans do not say
 BELOW_ONE = 1e-6
 COMPETING = Rule(activation=None, threshold=None, interpolated=True)
@@ -102,12 +101,7 @@ def _ordered(values: tuple[Any, ...], places: Sequence[int]) -> tuple[Any, Any, 
 
 def _blobs(size: tuple[int, ...], seed: int) -> Floats:
     """A smooth field of 0 to below 1, with blobs of several sizes."""
-    generator = torch.Generator().manual_seed(SEED + seed)
-    field = torch.zeros(1, 1, *size)
-    for coarse in (3, 8, 24):
-        shape = (1, 1, *(min(coarse, extent) for extent in size))
-        noise = torch.randn(shape, generator=generator)
-        field += functional.interpolate(noise, size=size, mode="trilinear")
+    field = blobs(size, seed=SEED + seed)
     low, high = float(field.min()), float(field.max())
-    found: Floats = ((field[0, 0] - low) / ((high - low) * (1 + BELOW_ONE))).numpy()
+    found: Floats = ((field - low) / ((high - low) * (1 + BELOW_ONE))).numpy()
     return found
