@@ -56,7 +56,7 @@ class Criterion:
         if self.values:
             wanted.append(" or ".join(self.values))
         if self.pattern is not None:
-            wanted.append(f"like {self.pattern!r}")
+            wanted.append(f"a text like {self.pattern!r}")
         if self.minimum is not None:
             wanted.append(f"at least {self.minimum:g}")
         if self.maximum is not None:

@@ -4,7 +4,8 @@ A sidecar that is there keeps what a person wrote; only the digests of the files
 """
 
 import os
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from service.validation import ConfigurationError, Place
 PRIVATE_SCHEME = "99LOCAL"
 """Coding scheme of labels that have no code yet (PS3.16 section 8.2)."""
 
+COMMENTS = "comments"
+EDIT = "EDIT:"
+WIDTH = 98
 WHOLE = ("monai_bundle", "python")
 """Kinds whose folders may hold what looks like a model by itself: their networks."""
 MOST_CHILDREN = 1000  # that are looked at
@@ -33,7 +37,7 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError
 HEADER = """\
 What the node is told about {name}; a person edits this, the node obeys it.
 Written by: hounsfield models CONFIG --add {name}
-Once more, after files changed: the same command, which renews [files] alone."""
+After files changed, the same command again: it renews [files] and nothing else."""
 
 
 def add(path: Path) -> int:
@@ -50,7 +54,9 @@ def add(path: Path) -> int:
         raise Place(file=path).error(str(reason), allowed="a model's plain files") from reason
     checked = sidecar.parse(document.unwrap(), Place(file=file))
     with open(file, "w", encoding="utf-8", opener=_here) as opened:
-        opened.write(tomlkit.dumps(document))
+        opened.write(text := tomlkit.dumps(document))
+    if EDIT in text:
+        print(f"warning: it is to be completed where it says {EDIT}")
     for name in _uncoded(checked.plain):
         print(f"warning: {name!r} has no code yet ({PRIVATE_SCHEME}): give it one")
     if kind is not None:
@@ -141,13 +147,20 @@ def _is_other(child: Path, kind: str | None) -> bool:
 def drafted(path: Path, proposed: Mapping[str, Any]) -> TOMLDocument:
     """The sidecar as a document for a person."""
     document = tomlkit.document()
-    for line in HEADER.format(name=path.name).splitlines():
+    for line in (*HEADER.format(name=path.name).splitlines(), *_wrapped(proposed)):
         document.add(tomlkit.comment(line))
     document.add(tomlkit.nl())
     for key, value in proposed.items():
-        document[key] = value
+        if key != COMMENTS:
+            document[key] = value
     document["files"] = model_folder.digests(path)
     return document
+
+
+def _wrapped(proposed: Mapping[str, Any]) -> Iterator[str]:
+    """What a person has to complete, in lines."""
+    for comment in proposed.get(COMMENTS, ()):
+        yield from textwrap.wrap(f"{EDIT} {comment}", WIDTH)
 
 
 def _uncoded(plain: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ from service.validation import (
 ANATOMICAL_STRUCTURE = ("91723000", "SCT", "Anatomical Structure")
 LONG_STRING = 64  # characters of a value of VR LO
 SHA256 = re.compile(r"[0-9a-f]{64}")
-ADD = "write it with: hounsfield models CONFIG --add {path}"
+ADD = "one that this writes: hounsfield models CONFIG --add {path}"
 
 LongString = Annotated[
     str, Field(strict=True, min_length=1, max_length=LONG_STRING), Allowed("1 to 64 characters")
@@ -178,8 +178,10 @@ def read(model: Path) -> Sidecar:
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        what = "has no sidecar" if model.exists() else "does not exist"
-        raise Place(file=model).error(what, allowed=ADD.format(path=model)) from error
+        where, missing = Place(file=model), f"has no sidecar beside it, {file.name}"
+        if not model.exists():
+            raise where.error("does not exist", allowed="a model's folder or file") from error
+        raise where.error(missing, allowed=ADD.format(path=model)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise place.error("cannot be read", allowed="a TOML file in UTF-8") from error
     except tomllib.TOMLDecodeError as error:

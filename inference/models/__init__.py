@@ -105,7 +105,8 @@ class FileModelModule(Protocol):
     def propose(self, path: Path) -> Mapping[str, Any] | None:
         """A sidecar's tables for the files at `path`, without `files`; None: not of this family.
 
-        Reads text, runs nothing. Raises ModelRefused for files of the family that cannot run here.
+        `comments` among them: lines for the person who completes it. Reads text, runs nothing.
+        Raises ModelRefused for files of the family that cannot run here.
         """
         ...
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference import onnx_graph
 from inference.arrays import proposals
 from inference.arrays.model import ArrayModel
 from inference.arrays.options import check as check_options
@@ -46,7 +47,12 @@ DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(do
 def propose(path: Path) -> Mapping[str, Any] | None:
     """The sidecar's tables for an ONNX file, or a folder with one."""
     name = proposals.file_in(path, SUFFIXES)
-    return None if name is None else proposals.tables(path, name, what="ONNX network")
+    if name is None:
+        return None
+    graph = onnx_graph.read(path / name if path.is_dir() else path)
+    takes = graph.inputs[0] if graph and graph.inputs else ()
+    gives = graph.outputs[0] if graph and graph.outputs else ()
+    return proposals.tables(path, name, what="ONNX network", takes=takes, gives=gives)
 
 
 def check(artifact: Artifact) -> None:

@@ -52,7 +52,7 @@ def test_a_criterion(wanted: object, found: tuple[str, ...], expected: bool) -> 
 def test_a_criterion_says_what_it_wants() -> None:
     assert str(criteria.parse("Modality", ["CT", "PT"])) == "CT or PT"
     both = criteria.parse("SliceThickness", {"pattern": "1", "min": 1, "max": 2.5})
-    assert str(both) == "like '1' and at least 1 and at most 2.5"
+    assert str(both) == "a text like '1' and at least 1 and at most 2.5"
 
 
 # Each
