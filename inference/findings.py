@@ -4,7 +4,7 @@ Places are in the patient, LPS mm, for an `Image`; in pixels (column, row; centr
 numbers) for a `PlanarImage`, which lies nowhere in the patient.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -202,3 +202,8 @@ class Findings:
     def __post_init__(self) -> None:
         if (self.reason is None) != (self.verdict is Verdict.MEASURED):
             raise ValueError("a reason is stated exactly when the verdict is not 'measured'")
+
+
+def not_found(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence on what a model looked for in vain; () for nothing."""
+    return (f"Not found: {', '.join(names)}.",) if names else ()

@@ -6,10 +6,12 @@ activate, cut, back to the source's grid, decide.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from inference import heat_maps
 from inference.arrays import answers, inputs, keypoints, locating, results, segmentation, sides
 from inference.arrays.inputs import Seen
 from inference.arrays.options import Locate, Options
@@ -98,7 +100,7 @@ def _keypoints(
         (label, replace(top, place=placement.source_index(top.place[-len(space) :])))
         for label, top in zip(labels, tops, strict=True)
     )
-    return results.pointed(image, model.description, found)
+    return heat_maps.findings(found, partial(results.located, image), model.description)
 
 
 def _classes(

@@ -1,4 +1,4 @@
-"""From masks, points and places in a grid to findings of the image, absent ones said in words."""
+"""From masks and places in a grid to findings of the image, absent ones said in words."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,11 +6,10 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import measurement, peaks, regions
+from inference import measurement, regions
 from inference.description import Description, Label
 from inference.errors import ModelRefused
-from inference.findings import Findings, Image, Keypoint, PlanarImage, Segment, Verdict
-from inference.peaks import Top
+from inference.findings import Findings, Image, PlanarImage, Segment, Verdict, not_found
 
 Mask = NDArray[np.bool_]
 Index = Sequence[float]
@@ -52,32 +51,6 @@ def shape_of(image: Image | PlanarImage) -> tuple[int, ...]:
     return tuple(image.volume.spatial_shape)
 
 
-def pointed(
-    image: Image | PlanarImage,
-    description: Description,
-    points: Iterable[tuple[Label, Top]],
-) -> Findings:
-    """Tops of heat maps in the image's grid; those that are no point, and why."""
-    keypoints, absent = [], []
-    for label, top in points:
-        lacking = top.lacking(label.threshold)
-        if lacking is not None:
-            absent.append(f"{label.definition.label} ({lacking})")
-            continue
-        keypoints.append(
-            Keypoint(
-                definition=label.definition,
-                position=located(image, top.place),
-                probability=peaks.probability(top.height),
-            )
-        )
-    return Findings(
-        verdict=Verdict.MEASURED,
-        keypoints=tuple(keypoints),
-        limitations=(*description.limits, *not_found(absent)),
-    )
-
-
 def located(image: Image | PlanarImage, index: Index) -> tuple[float, ...]:
     """An index into the image, between voxels too, as LPS mm; as (column, row) when planar."""
     if isinstance(image, PlanarImage):
@@ -85,11 +58,6 @@ def located(image: Image | PlanarImage, index: Index) -> tuple[float, ...]:
         return float(column), float(row)
     place = np.asarray(image.volume.affine, np.float64) @ np.asarray([*index, 1.0])
     return tuple(float(one) for one in place[:3])
-
-
-def not_found(names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence on what the model looked for in vain."""
-    return (f"Not found: {', '.join(names)}.",) if names else ()
 
 
 def _placed(image: Image | PlanarImage, mask: Mask) -> hd.Volume:

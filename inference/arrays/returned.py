@@ -37,6 +37,7 @@ from inference.findings import (
     Measurement,
     PlanarImage,
     Verdict,
+    not_found,
 )
 
 KEYS = (
@@ -75,7 +76,7 @@ def findings(answer: object, image: Image | PlanarImage, description: Descriptio
         keypoints=tuple(_keypoints(answer.get("points", {}), image, by_name)),
         classifications=tuple(_classes(answer.get("classes", {}), by_name)),
         measurements=(*volumes, *_numbers(answer.get("numbers", {}), by_name)),
-        limitations=(*description.limits, *limitations, *results.not_found(absent)),
+        limitations=(*description.limits, *limitations, *not_found(absent)),
     )
 
 

@@ -20,7 +20,7 @@ from inference.bundles.configuration import DISABLED, ENDINGS, TARGET, Tree, cla
 from inference.bundles.recipe import Sample
 from inference.description import Description, Label
 from inference.errors import ModelError, ModelRefused
-from inference.findings import Box, Detection, Findings, Image, PlanarImage, Verdict
+from inference.findings import Box, Detection, Findings, Image, PlanarImage, Verdict, not_found
 from inference.model_files import ModelFiles
 
 DETECTOR, OPERATIONS = "detector", "detector_ops"
@@ -191,11 +191,10 @@ def findings(boxes: Boxes, image: Image | PlanarImage, description: Description)
     named = {one.definition.label for one in detections}
     absent = [one.definition.label for one in description.labels]
     absent = [label for label in absent if label not in named]
-    words = (f"Not found: {', '.join(absent)}.",) if absent else ()
     return Findings(
         verdict=Verdict.MEASURED,
         detections=detections,
-        limitations=(*description.limits, *words, *boxes.limits),
+        limitations=(*description.limits, *not_found(absent), *boxes.limits),
     )
 
 

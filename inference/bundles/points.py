@@ -5,7 +5,7 @@ between the voxels. Coordinates are indices into the image that the network saw.
 mm by the affine of that grid, in a planar image (column, row).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference import peaks
+from inference import heat_maps, peaks
 from inference.bundles import grids
 from inference.description import Description, Label
 from inference.errors import ModelError, ModelRefused
@@ -63,21 +63,10 @@ def of_heat_maps(
     are not found, and it is said why.
     """
     values, affine = grids.stated(maps, grids.of_image(image), seen=seen)
-    points, absent = [], []
-    for label in description.labels:
-        top = peaks.top(_of(label, values).astype(np.float64))
-        lacking = top.lacking(label.threshold)
-        if lacking is not None:
-            absent.append(f"{label.definition.label} ({lacking})")
-            continue
-        points.append(
-            Keypoint(
-                definition=label.definition,
-                position=at(top.place, affine, image),
-                probability=peaks.probability(top.height),
-            )
-        )
-    return _findings(points, absent, description)
+    tops = (
+        (label, peaks.top(_of(label, values).astype(np.float64))) for label in description.labels
+    )
+    return heat_maps.findings(tops, lambda place: at(place, affine, image), description)
 
 
 def of_coordinates(
@@ -96,11 +85,11 @@ def of_coordinates(
     if given.unit == "fraction":
         places = places * np.asarray(seen.shape[1:]) - 0.5
     affine = np.asarray(to_affine_nd(dimensions, seen.affine), np.float64)
-    points = [
+    points = tuple(
         Keypoint(definition=label.definition, position=at(tuple(_of(label, places)), affine, image))
         for label in description.labels
-    ]
-    return _findings(points, [], description)
+    )
+    return Findings(verdict=Verdict.MEASURED, keypoints=points, limitations=description.limits)
 
 
 def _columns(numbers: Floats, dimensions: int) -> Floats:
@@ -127,12 +116,3 @@ def at(index: tuple[float, ...], affine: Floats, image: Image | PlanarImage) -> 
     else:
         step = np.diag([*LPS, 1.0]) @ affine
     return tuple(float(one) for one in (step @ [*index, 1.0])[:-1])
-
-
-def _findings(points: list[Keypoint], absent: list[str], description: Description) -> Findings:
-    words: Iterator[str] = iter((f"Not found: {', '.join(absent)}.",) if absent else ())
-    return Findings(
-        verdict=Verdict.MEASURED,
-        keypoints=tuple(points),
-        limitations=(*description.limits, *words),
-    )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from inference import regions, torchvision_operators
-from inference.arrays import intensity, proposals, results
+from inference.arrays import intensity, proposals
 from inference.arrays.options import refuse_unpinned
 from inference.bundles.recipe import state_dict
 from inference.description import Description, Label
@@ -31,6 +31,7 @@ from inference.findings import (
     PlanarImage,
     Segment,
     Verdict,
+    not_found,
 )
 from inference.mask_rcnn import network, proposal
 from inference.mask_rcnn.network import Instance
@@ -155,7 +156,7 @@ def findings(found: Sequence[Instance], description: Description) -> Findings:
         detections=tuple(detections),
         limitations=(
             *description.limits,
-            *results.not_found([label.definition.label for label in absent]),
+            *not_found([label.definition.label for label in absent]),
             *_without_mask(len(detections) - len(segments)),
         ),
     )
