@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inference import torchscript_policy
 from inference.bundles import configuration as bundle
-from inference.bundles import policy
+from inference.bundles import documents, policy
 from inference.errors import ModelRefused
 from inference.model_files import ModelFiles
 
@@ -28,7 +28,7 @@ def beyond_strict(path: Path, digests: Mapping[str, str]) -> Iterator[str]:
 
 def _of_bundle(name: str, content: bytes) -> Iterator[str]:
     try:
-        whole = bundle.parse(name, content)
+        whole = documents.parse(name, content)
         names = bundle.parts(whole).names
         tree = bundle.edited(bundle.reachable(whole, names))
     except ModelRefused as reason:

@@ -1,4 +1,4 @@
-"""A bundle's configuration as a plain tree: from bytes, reduced to what is built, nothing run.
+"""A bundle's configuration, a plain tree, is reduced to what is built; nothing of it is run.
 
 Bundles write files, read lists of files and name devices; the node has the image in memory and
 decides where it computes. So the tree is edited before anything of it is built: what reads or
@@ -8,23 +8,16 @@ specification).
 """
 
 import ast
-import json
 import re
-from collections.abc import Iterator, Mapping, ValuesView
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from inference.errors import ModelRefused
 
 Tree = dict[str, Any]
 
-LARGEST = 16 << 20  # bytes of a configuration
-MOST_ITEMS = 100_000
-MERGE = "tag:yaml.org,2002:merge"
-DEEPEST = 100
 NAMES = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 METADATA = "configs/metadata.json"
 TARGET, DISABLED, IMPORTS, DEVICE = "_target_", "_disabled_", "imports", "device"
@@ -40,7 +33,6 @@ PARSES = re.compile(r"\$\s*json\.loads\(\s*pathlib\.Path\(\s*@(\w+)\s*\)\.read_t
 """An item that is what the metadata say."""
 INSIDE = re.compile(r"\b(models/[\w.-]+\.pth?)['\"]?\s*$")
 METADATA_INSIDE = re.compile(rf"\b({re.escape(METADATA)})['\"]?\s*$")
-RUN = ("$", "@", "%")  # how texts begin that MONAI resolves
 SIDE_FILE = "_side_file_"  # key of the table that stands for what such a file holds
 
 NETWORKS = ("network_def", "network")
@@ -76,78 +68,6 @@ class Parts:
     def names(self) -> tuple[str, ...]:
         """All four."""
         return (self.network, self.preprocessing, self.inferer, self.postprocessing)
-
-
-def parse(name: str, content: bytes) -> Tree:
-    """The tree in a configuration file; raises ModelRefused when there is none."""
-    if len(content) > LARGEST:
-        raise ModelRefused(f"{name} is larger than {LARGEST >> 20} MiB")
-    try:
-        tree = json.loads(content) if name.endswith(".json") else _yaml(content)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ModelRefused(f"{name} is not readable: {type(error).__name__}") from error
-    if not isinstance(tree, dict):
-        raise ModelRefused(f"{name} is no table")
-    _refuse_excess(name, tree)
-    return tree
-
-
-def _yaml(content: bytes) -> Any:
-    return yaml.load(content, Loader=_Bounded)  # noqa: S506  (a SafeLoader)
-
-
-class _Bounded(yaml.SafeLoader):
-    """Of which a few lines cannot merge (`<<`) any number of items into one table."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """As the SafeLoader does; yaml.YAMLError for more than MOST_ITEMS."""
-        if sum(map(self._flattened, _merged(node))) > MOST_ITEMS:
-            raise yaml.YAMLError("merges too many items")
-        super().flatten_mapping(node)
-
-    def _flattened(self, node: yaml.Node) -> int:
-        if not isinstance(node, yaml.MappingNode):
-            return 0
-        self.flatten_mapping(node)
-        return len(node.value)
-
-
-def _merged(node: yaml.MappingNode) -> Iterator[yaml.Node]:
-    """What a table's `<<` name, each as often as they do."""
-    for key, value in node.value:
-        if key.tag == MERGE:
-            yield from value.value if isinstance(value, yaml.SequenceNode) else (value,)
-
-
-def _refuse_excess(name: str, tree: Tree) -> None:
-    """A few lines of YAML may stand for any number of items, or contain themselves."""
-    waiting: list[tuple[Any, int]] = [(tree, 0)]
-    seen = 0
-    while waiting:
-        item, depth = waiting.pop()
-        inside = item.values() if isinstance(item, Mapping) else item
-        if isinstance(inside, list | tuple | set | ValuesView):
-            seen += len(inside)
-            if seen > MOST_ITEMS or depth > DEEPEST:
-                raise ModelRefused(f"{name} has too many items, or too deep ones")
-            waiting.extend((one, depth + 1) for one in inside)
-
-
-def refuse_code(name: str, held: Any) -> None:
-    """Raise ModelRefused for plain values of which MONAI would run one: it reads them as its own.
-
-    An expression (`$`), a reference (`@`), another configuration (`%`), a component (`_target_`).
-    """
-    _refuse_excess(name, {"": held})
-    waiting = [held]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Mapping):
-            waiting.extend((*item, *item.values()))
-        elif isinstance(item, list | tuple | set | frozenset):
-            waiting.extend(item)
-        elif isinstance(item, str) and (item == TARGET or item.lstrip().startswith(RUN)):
-            raise ModelRefused(f"{name} holds what MONAI would run: {item[:60]!r}")
 
 
 def parts(tree: Mapping[str, Any]) -> Parts:

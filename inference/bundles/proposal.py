@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inference import label_codes
-from inference.bundles import configuration, prompted
+from inference.bundles import configuration, documents, prompted
 from inference.bundles.configuration import METADATA, TARGET, Parts, Tree, class_name
 from inference.errors import ModelRefused
 from inference.model_files import is_part
@@ -57,16 +57,16 @@ def propose(path: Path) -> Mapping[str, Any] | None:
     name = next((name for name in configuration.NAMES if (path / name).is_file()), None)
     if name is None:
         return None
-    tree = configuration.parse(name, _read(path / name))
+    tree = documents.parse(name, _read(path / name))
     metadata = path / METADATA
-    stated = configuration.parse(METADATA, _read(metadata)) if metadata.is_file() else {}
+    stated = documents.parse(METADATA, _read(metadata)) if metadata.is_file() else {}
     return _Bundle(path, tree, stated).tables()
 
 
 def _read(file: Path) -> bytes:
     """What may be read of a file that somebody else wrote: one byte more than is taken."""
     with file.open("rb") as opened:
-        return opened.read(configuration.LARGEST + 1)
+        return opened.read(documents.LARGEST + 1)
 
 
 class _Bundle:

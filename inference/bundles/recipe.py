@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from inference import torchvision_operators
-from inference.bundles import configuration, prompted
+from inference.bundles import configuration, documents, prompted
 from inference.bundles.configuration import DEVICE, Parts, Tree
 from inference.bundles.own_code import own_code, packages
 from inference.engine.device import is_exhausted
@@ -90,7 +90,7 @@ def plan(files: ModelFiles, options: Mapping[str, Any], *, trusted: bool) -> Pla
 def read(files: ModelFiles, options: Mapping[str, Any]) -> Tree:
     """The whole configuration with what the sidecar replaces."""
     name = _configuration(files)
-    whole = configuration.parse(name, files.read(name))
+    whole = documents.parse(name, files.read(name))
     whole = configuration.overridden(whole, options.get("override", {}))
     code = prompted.code_file(whole)
     if code is None:
@@ -185,11 +185,11 @@ def parsed(
 def _side_file(files: ModelFiles, name: str) -> Any:
     """What it holds, which the parser of the configuration takes for more of that."""
     held = (
-        configuration.parse(name, files.read(name))
+        documents.parse(name, files.read(name))
         if name.endswith(".json")
         else files.weights(name, safe=PLAIN_NUMBERS)
     )
-    configuration.refuse_code(name, held)
+    documents.refuse_code(name, held)
     return held
 
 
