@@ -14,6 +14,8 @@ from storage.queue import Queue
 from storage.records import JobRequest
 
 UNKNOWN = "no such study; allowed: one that status shows"
+NOTHING = "nothing new; status says why"
+RESTART = "; a node that was started before its configuration changed has to be restarted"
 EARLY = "is still coming in, or changed just now; the node routes it once it is complete"
 
 
@@ -57,7 +59,7 @@ def ask_new(configuration: Configuration, *, study: str, model: str | None) -> i
         raise CommandError(f"{study}: {EARLY}")
     for job in new:
         print(_line(job, {each.series_id: each.series_instance_uid for each in arrivals}))
-    print(f"{_counted(len(new))} new and waiting" if new else "nothing new; status says why")
+    print(f"{_counted(len(new))} new and waiting{RESTART}" if new else NOTHING)
     return SUCCESS
 
 

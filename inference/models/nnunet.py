@@ -57,10 +57,7 @@ def check(artifact: Artifact) -> None:
     description = artifact.description
     if description.task is not Task.SEGMENTATION:
         raise ModelRefused(f"task: nnU-Net answers no {description.task}; allowed: segmentation")
-    after = options.parse(description.options).postprocessing
-    if after is not None and after not in description.files:
-        wrong = f"{after!r} is not among the files that were added"
-        raise ModelRefused(f"options.postprocessing: {wrong}; allowed: the path of one of them")
+    loading.refuse_absent(artifact.files, options.parse(description.options))
 
 
 def lacking(artifact: Artifact) -> tuple[str, ...]:

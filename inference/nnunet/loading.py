@@ -47,15 +47,37 @@ def members(files: ModelFiles, options: Options) -> tuple[Member, ...]:
 
     Raises ModelRefused with the reason why not.
     """
-    found = folder.results(files.digests, top=files.path.name)
-    if not found:
-        raise ModelRefused(f"{files.path.name}: no fold_*/checkpoint_final.pth in it")
-    trainer = found[0].trainer
-    wanted = [_named(found, name, trainer) for name in options.ensemble or (options.configuration,)]
-    loaded = tuple(_cascade(files, found, one, options) for one in wanted)
+    found = _there(files)
+    loaded = tuple(_cascade(files, found, one, options) for one in _wanted(found, options))
     for member in loaded[1:]:
         _refuse_odd_pair(loaded[0][-1], member[-1])
     return loaded
+
+
+def refuse_absent(files: ModelFiles, options: Options) -> None:
+    """Raise ModelRefused for an option that names what is not in the folder; no file is read."""
+    for one in _wanted(_there(files), options):
+        _folds(one, options)
+    after = options.postprocessing
+    if after is not None and after not in files.digests:
+        wrong = f"{after!r} is not among the files that were added"
+        raise ModelRefused(f"options.postprocessing: {wrong}; allowed: the path of one of them")
+
+
+def _there(files: ModelFiles) -> tuple[Results, ...]:
+    found = folder.results(files.digests, top=files.path.name)
+    if not found:
+        raise ModelRefused(f"{files.path.name}: no fold_*/checkpoint_final.pth in it")
+    return found
+
+
+def _wanted(found: Sequence[Results], options: Options) -> list[Results]:
+    key = "ensemble" if options.ensemble else "configuration"
+    names = options.ensemble or (options.configuration,)
+    try:
+        return [_named(found, name, found[0].trainer) for name in names]
+    except ModelRefused as refusal:
+        raise ModelRefused(f"options.{key}: {refusal}") from refusal
 
 
 def steps(files: ModelFiles, options: Options, meant: Labels) -> tuple[Step, ...]:
@@ -166,12 +188,14 @@ def fit(network: nn.Module, found: Parameters, *, name: str) -> None:
 def _folds(results: Results, options: Options) -> tuple[str, ...]:
     if not options.folds:
         return results.checkpoints
-    names = {f"fold_{fold}" for fold in options.folds}
-    chosen = [name for name in results.checkpoints if PurePosixPath(name).parent.name in names]
-    if len(chosen) != len(names):
-        raise ModelRefused(
-            f"options.folds: the folder has {len(results.checkpoints)} folds, not all of these"
-        )
+    by_fold = {
+        PurePosixPath(name).parent.name.removeprefix("fold_"): name for name in results.checkpoints
+    }
+    absent = [fold for fold in options.folds if fold not in by_fold]
+    if absent:
+        wrong = f"{', '.join(absent)} not in the folder"
+        raise ModelRefused(f"options.folds: {wrong}; allowed: {', '.join(sorted(by_fold))}")
+    chosen = [name for fold, name in by_fold.items() if fold in options.folds]
     return tuple(chosen)
 
 

@@ -1,17 +1,21 @@
-"""MODELS.md, task by task: each example is a sidecar that the node reads and a bundle accepts.
+"""MODELS.md: each example is a sidecar that the node reads and a bundle accepts; every option of a
+bundle and of nnU-Net is in its table.
 
 Not covered: whether the codes are the best ones.
 """
 
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inference import description
+from inference.bundles import options as bundle_options
 from inference.models import monai_bundle
+from inference.nnunet import options as nnunet_options
 from service import sidecar
 from service.validation import Place
 
@@ -36,6 +40,15 @@ def read(example: str) -> description.Description:
 def test_an_example_is_a_sidecar_whose_options_a_bundle_takes(example: str) -> None:
     found = read(example)
     assert monai_bundle.settled(found).activation in monai_bundle.ACTIVATIONS
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [("monai_bundle", bundle_options.RULES), ("nnunet", nnunet_options.KNOWN)]
+)
+def test_every_option_is_documented(kind: str, known: Collection[str]) -> None:
+    _, _, after = DOCUMENT.read_text(encoding="utf-8").partition(f"### Options of `{kind}`")
+    table = after.partition("\n**")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(known)
 
 
 def test_every_task_has_an_example() -> None:

@@ -78,7 +78,7 @@ def test_a_model_that_was_added_later_analyses_what_is_there(
     complete(place)
     assert new(toml) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "2 analyses are new and waiting"
+    assert said[-1].startswith("2 analyses are new and waiting; a node that was started before")
     assert said[0].startswith("good: series ")
     assert "route 'CT': matches: Modality is CT" in said[0]
     toml.write_text(toml.read_text() + ADDED)

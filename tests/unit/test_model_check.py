@@ -127,6 +127,23 @@ def test_wrong_options_of_a_bundle(
 
 
 @pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"configuration": "3d_full"}, "options.configuration: the configuration 3d_full is not"),
+        ({"folds": [0, 7]}, "options.folds: 7 not in the folder; allowed: 0"),
+        ({"postprocessing": "a.pkl"}, "options.postprocessing: 'a.pkl' is not among the files"),
+    ],
+)
+def test_options_of_nnunet_that_name_what_is_not_there(
+    options: dict[str, Any], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = add(tmp_path, "nnunet")
+    place = edit(file, options)
+    assert cli.main(["check", str(file)]) == 2
+    assert f"hounsfield: {place}: {line}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("kind", "package", "words"),
     [
         ("onnx", "onnxruntime", "ONNX models need onnxruntime, which is not installed: pip"),
