@@ -115,6 +115,21 @@ def test_a_sample_that_tells_decides_for_one_that_does_not() -> None:
     assert chosen(network, LARGEST, silent, telling).agreement == 1.0
 
 
+class Overflows(nn.Module):
+    """Sure that there is nothing; in half precision its scores are no numbers."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        scores = torch.cat([torch.full_like(batch, 5.0), batch], dim=1)
+        return scores * float("nan") if torch.is_autocast_enabled("cpu") else scores
+
+
+@pytest.mark.parametrize("rule", [LARGEST, LIKELY])
+def test_half_precision_whose_scores_are_no_numbers_agrees_with_nothing(rule: Rule) -> None:
+    """No comparison with them holds, so they would pass for the nothing that float32 finds."""
+    found = chosen(Overflows(), rule, channel(rest=-6.0))
+    assert found == Choice(precision=Precision.FLOAT32, agreement=0.0)
+
+
 def test_one_class_has_no_other() -> None:
     assert chosen(Scores(), LARGEST, channel(rest=3.0)).agreement == 1.0
 
