@@ -21,6 +21,10 @@ def _is_number(given: Any) -> bool:
     return isinstance(given, int | float) and not isinstance(given, bool)
 
 
+def _is_count(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given >= 1
+
+
 def _are_names(given: Any) -> bool:
     return isinstance(given, list) and all(map(_is_name, given))
 
@@ -45,6 +49,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "override": (_is_table, 'a table: "id" = the value instead'),
     "ensemble": (_are_names, "a list of files with weights"),
     "mirror": (_are_axes, "a list of axes: 0, 1, 2, each once"),
+    "labels_at_once": (_is_count, "a whole number from 1"),
     "agreement": (_is_number, "a number; above 1: never in bfloat16"),
     "engine": (lambda given: isinstance(given, bool), "true or false"),
 }

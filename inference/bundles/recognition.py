@@ -78,6 +78,14 @@ def recognised(recipe: Recipe) -> Chain | None:
         return None
 
 
+def windows(inferer: Any) -> Windows | None:
+    """The engine's windows that are an inferer's, None for one that it has no equal of."""
+    try:
+        return _windows(inferer)
+    except _Unknown:
+        return None
+
+
 def _known(condition: object) -> None:
     if not condition:
         raise _Unknown

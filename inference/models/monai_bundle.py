@@ -13,6 +13,7 @@ from inference import calibration
 from inference.bundles import (
     answers,
     averages,
+    classes,
     coverage,
     detection,
     fast,
@@ -83,7 +84,7 @@ def load(settings: Mapping[str, object], artifact: Artifact) -> Model:  # noqa: 
     asked = prompted.prompts(built.network, [label.value for label in description.labels])
     if asked and any(options.get(name) for name in ("ensemble", "mirror")):
         raise ModelRefused("options.mirror, ensemble: what a network is asked for is not averaged")
-    built = replace(built, prompts=asked)
+    built = classes.decided_by_slabs(replace(built, prompts=asked), options)
     built = averages.averaged(built, artifact.files, options)
     segments = description.task is Task.SEGMENTATION
     return BundleModel(
@@ -195,7 +196,7 @@ class BundleModel:
         if self.description.task is Task.SEGMENTATION:
             result = recipe.finished(self.recipe, sample, logits)
             values = grids.on_grid(result, grids.of_image(image), seen=seen)
-            answers.refuse_image(values, len(logits))
+            answers.refuse_image(values, max(len(logits), len(self.recipe.prompts)))
             return answers.segmentation(values, image, self.description)
         if self.description.task is Task.KEYPOINTS:
             if given.points.form == "coordinates":

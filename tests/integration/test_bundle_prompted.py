@@ -13,11 +13,19 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.inferers.inferer import SlidingWindowInferer
+from monai.transforms.compose import Compose
+from monai.transforms.post.dictionary import AsDiscreted
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from inference.bundles import prompted
+from inference import phantom, volume
+from inference.bundles import grids, prompted
+from inference.bundles.classes import Classes, decided_by_slabs
+from inference.bundles.prompted import PROMPT
 from inference.errors import ModelError, ModelRefused
 from inference.findings import Image
 from inference.models import Artifact, monai_bundle
+from inference.models.monai_bundle import BundleModel
 from tests import bundles
 from tests.small_bundles import chain, image, label_map, metadata, written
 
@@ -179,6 +187,70 @@ def by_monai(bundle: Path, seen: Image, asked: tuple[int, ...], file: Path) -> n
     (item,) = decollate_batch(output)
     done = parser.get_parsed_content("postprocessing")(item)["pred"]
     return np.asarray(done.numpy()[0].transpose(2, 1, 0), np.int32)
+
+
+def large() -> Image:
+    """Of several windows along each axis, those of the longest the most."""
+    grid = phantom.regular((34, 36, 44), (3.0, 4.0, 5.0))
+    return volume.read(phantom.datasets(phantom.markers(grid, base=20), phantom.Scan())).image
+
+
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that is made meanwhile."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 3])
+def test_the_scores_of_all_labels_are_never_in_memory_and_the_voxels_the_same(
+    bundle: Path, at_once: int | None, tmp_path: Path
+) -> None:
+    said = {} if at_once is None else {"options": {"labels_at_once": at_once}}
+    artifact, seen = bundles.artifact(bundle, said), large()
+    asked = tuple(one.value for one in artifact.description.labels)
+    loaded = monai_bundle.load({}, artifact)
+    assert isinstance(loaded, BundleModel)
+    assert isinstance(loaded.recipe.inferer, Classes)
+    with Largest() as largest:
+        found = loaded.predict(seen)
+    values = {one.definition.label: one.value for one in artifact.description.labels}
+    with warnings.catch_warnings(action="ignore"):
+        theirs = by_monai(bundle, seen, asked, tmp_path / "image.nii")
+    assert len(np.unique(theirs)) == len(asked) + 1
+    np.testing.assert_array_equal(label_map(found, seen, values), theirs)
+    spatial = loaded.recipe.preprocessing({"image": grids.tensor(seen), PROMPT: list(asked)})
+    assert largest.numbers < spatial["image"].numel() * len(asked)
+
+
+def test_a_chain_that_decides_otherwise_runs_as_it_is(bundle: Path) -> None:
+    loaded = monai_bundle.load({}, bundles.artifact(bundle))
+    assert isinstance(loaded, BundleModel)
+    own = Compose([AsDiscreted(keys="pred", argmax=True)])
+    other = replace(loaded.recipe, postprocessing=own, inferer=SlidingWindowInferer(WINDOW))
+    assert decided_by_slabs(other, {}) is other
+    windows = replace(loaded.recipe, inferer=SlidingWindowInferer(WINDOW, with_coord=True))
+    assert decided_by_slabs(windows, {}) is windows
+
+
+def test_labels_at_once_that_have_no_effect_are_refused(bundle: Path) -> None:
+    for said in ({"labels_at_once": 0}, {"labels_at_once": 2, "engine": False}):
+        with pytest.raises(ModelRefused, match=r"options\.labels_at_once"):
+            monai_bundle.load({}, bundles.artifact(bundle, {"options": said}))
+
+
+def test_scores_that_are_no_numbers_are_a_fault_of_the_model(bundle: Path) -> None:
+    loaded = monai_bundle.load({}, bundles.artifact(bundle))
+    assert isinstance(loaded, BundleModel)
+    for parameter in loaded.recipe.network.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        loaded.predict(image())
 
 
 def changed(bundle: Path, value: int) -> Artifact:
