@@ -359,6 +359,7 @@ def test_overlapping_segments_are_whole_in_their_objects_and_measured(site: Site
 
 @pytest.mark.dicom3tools
 def test_dciodvfy_finds_no_error(site: Site) -> None:
+    assert site.files
     for file in site.files:
         validators.assert_dciodvfy_finds_no_error(file)
 

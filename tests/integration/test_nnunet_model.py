@@ -203,10 +203,15 @@ def test_the_orientation_of_the_training_is_known(
 def test_an_oblique_stack_keeps_its_grid(top: Path) -> None:
     image = stack(*turned((0.2, -0.15, 0.3)))
     for options in ({}, {"orientation": "LAS"}):
-        for segment in model(top, {"options": options}).predict(image).segments:
+        loaded = model(top, {"options": options})
+        labelled, segments = loaded.labelled(image), loaded.predict(image).segments
+        assert segments
+        for segment in segments:
             region = regions.on_grid(segment.mask, image.volume)
             part = image.volume[region.box]
             assert np.allclose(segment.mask.affine, part.affine, rtol=0, atol=1e-9)
+            value = nnunet_folders.ORGANS[segment.definition.label]
+            assert np.array_equal(region.whole(), labelled == value)
 
 
 def test_pictures_are_segmented_in_their_pixels(tmp_path: Path) -> None:
@@ -269,6 +274,8 @@ def test_volumes_carry_no_array_of_another_grid(top: Path) -> None:
     """What leaves the model is on the volume that came in, not on the turned one."""
     loaded = model(top, {"options": {"orientation": "RAS"}})
     image = stack()
-    for segment in loaded.predict(image).segments:
+    segments = loaded.predict(image).segments
+    assert segments
+    for segment in segments:
         assert isinstance(segment.mask, hd.Volume)
         assert np.array_equal(segment.mask.affine[:3, :3], image.volume.affine[:3, :3])
