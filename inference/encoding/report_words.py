@@ -26,7 +26,8 @@ NAMED = 12  # images by name in one sentence
 
 def sentences(findings: Findings, provenance: Provenance, notes: Sequence[str]) -> tuple[str, ...]:
     """Of the findings in one stack."""
-    return (*_before(findings), *_cleared(provenance), *_after(findings), *notes)
+    said = (*_before(findings), *_cleared(provenance), *_after(findings))
+    return (*said, *_computed(provenance), *notes)
 
 
 def sentences_of_views(
@@ -42,7 +43,8 @@ def sentences_of_views(
         for found, sheet in zip(findings, sheets, strict=True)
     ]
     names = [sheet.name for sheet in sheets]
-    return (*_shared(before, names), *_cleared(provenance), *_shared(after, names), *notes)
+    said = (*_shared(before, names), *_cleared(provenance), *_shared(after, names))
+    return (*said, *_computed(provenance), *notes)
 
 
 def notes_of(stack: Stack, source: Source) -> tuple[str, ...]:
@@ -72,6 +74,11 @@ def _before(findings: Findings) -> Iterator[str]:
 
 def _cleared(provenance: Provenance) -> tuple[str, ...]:
     return ("Not for diagnosis.",) if provenance.not_for_diagnosis else ()
+
+
+def _computed(provenance: Provenance) -> tuple[str, ...]:
+    """Also of a report without groups, which else say it."""
+    return (f"Computed in {provenance.computed}.",) if provenance.computed else ()
 
 
 def _after(findings: Findings) -> Iterator[str]:

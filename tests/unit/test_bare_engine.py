@@ -8,7 +8,7 @@ decision on the source's grid. Not covered: a GPU, key points
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +25,9 @@ from inference.arrays import arithmetic, windows
 from inference.arrays.model import ArrayModel
 from inference.arrays.options import Options, Window, parse
 from inference.arrays.running import EXACT, Network, Runner
+from inference.engine import sliding_window
 from inference.engine.precision import Choice, Precision
+from inference.engine.sliding_window import Windows
 from inference.errors import ModelRefused
 from inference.findings import Image
 from inference.models.torchscript import load
@@ -226,6 +228,44 @@ def test_fewer_windows_at_once_give_the_same_and_need_no_word(tmp_path: Path) ->
     assert tight.peak == 2 * 16**3 * 4
     one, other = masks(small, seen), masks(large, seen)
     assert all(np.array_equal(one[name], other[name]) for name in other)
+
+
+def test_windows_go_to_the_device_and_sums_stay_where_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device of which torch knows shapes and no values; another one's tensors do not mix in."""
+
+    def even(size: tuple[int, ...], _windows: Windows, device: torch.device) -> Tensor:
+        return torch.ones(size, device=device)
+
+    monkeypatch.setattr(sliding_window, "_weights", even)  # (MONAI's look at their values)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # (has none for it)
+    device = FakeDevice(memory_bytes=PLENTY)
+    device.torch = torch.device("meta")
+    asked: list[tuple[int, str]] = []
+
+    def network(batch: Tensor) -> Tensor:
+        asked.append((len(batch), batch.device.type))
+        if device.used and len(asked) <= len((4, 2, 1)):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        place = "cpu" if device.used else device.torch  # (its values could not come back)
+        return torch.zeros(len(batch), 2, *batch.shape[2:], device=place)
+
+    def places() -> set[str]:
+        window = {"size": WINDOW, "weight": "constant"}
+        model = on_device(network, device, tmp_path / "f.pt", window=window)
+        found: list[str] = model.network.scores(
+            torch.zeros(1, 40, 36, 32), lambda slabs, _: [one.scores.device.type for one in slabs]
+        )
+        return set(found)
+
+    assert places() == {"meta"}
+    assert {place for _, place in asked} == {"meta"}
+    asked.clear()
+    device.used = device.memory_bytes
+    assert places() == {"cpu"}
+    assert asked[:3] == [(4, "meta"), (2, "meta"), (1, "meta")]
+    assert {*asked[3:]} == {(1, "meta")}
 
 
 def test_what_is_no_lack_of_memory_is_not_tried_again(tmp_path: Path) -> None:

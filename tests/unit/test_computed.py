@@ -116,6 +116,14 @@ def test_segmentation_and_report_say_how_they_were_computed() -> None:
     assert stated(report) == set()
 
 
+def test_a_report_of_nothing_says_it_too() -> None:
+    (_, report) = planar(SMALL).objects[-1]
+    words = "Computed in bfloat16 on cpu, windows of 64 x 64 x 64 voxels."
+    assert stated(report) == set()
+    assert words in encoded.texts(report)
+    assert not any("Computed" in line for line in encoded.texts(planar(None).objects[-1][1]))
+
+
 def test_a_refusal_is_the_same_wherever_no_network_was_asked() -> None:
     assert instances(analysed(None, refuses=True)) == instances(analysed(None, refuses=True))
     assert instances(analysed(None, refuses=True)) != instances(analysed(WHOLE, refuses=True))
