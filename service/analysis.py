@@ -70,6 +70,7 @@ def serve(pipe: Connection, setup: Setup, watch: Watch, token: bytes) -> None:
     _rehearse()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+    gc.enable()
     asked: SimpleQueue[Asked | None] = SimpleQueue()
     Thread(target=_listen, args=(pipe, asked, analyst.ahead), name="tasks", daemon=True).start()
     while (next_one := asked.get()) is not None:
@@ -80,6 +81,8 @@ def serve(pipe: Connection, setup: Setup, watch: Watch, token: bytes) -> None:
         pipe.send_bytes(answers.written(answer, question.token))
         if isinstance(answer, Failed) and answer.exhausted:
             return
+        del answer
+        device.give_back_host()
 
 
 class Analyst:

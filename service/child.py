@@ -5,6 +5,7 @@ science, which the child then loads as `service.analysis`, confined (service/san
 that the child sends becomes code here.
 """
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -177,6 +178,7 @@ def run(
     log.configure(role="analysis", level=setup.log_level, file=setup.log_file)
     try:
         confined = replace(setup, unconfined=_confine(setup, scratch))
+        gc.disable()  # (the modules stay; `serve` looks for cycles again)
         science = importlib.import_module("service.analysis")  # only here is it wanted
         science.serve(pipe, confined, decoding.writer(), token)
     except Exception as error:  # noqa: BLE001  (rim: the worker sees the end and starts another)

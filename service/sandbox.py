@@ -41,6 +41,7 @@ KEPT = frozenset(
 KEPT_BEGINNINGS = (
     "LC_", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "CUDA_", "CUDNN_", "NVIDIA_", "NCCL_",
     "TORCH_", "PYTORCH_", "ATEN_", "DNNL_", "ONEDNN_", "MONAI_", "ROCR_", "HIP_", "GOMP_",
+    "MALLOC_",
 )  # fmt: skip
 SCRATCH = (
     "TMPDIR",
@@ -50,9 +51,15 @@ SCRATCH = (
     "CUDA_CACHE_PATH",
     "NUMBA_CACHE_DIR",
 )
-COURTESY = {"OMP_WAIT_POLICY": "PASSIVE"}
+COURTESY = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+}
 """Threads that wait for each other sleep. Those of libgomp spin: on a machine whose cores also
-receive images that made one prediction five to ten times as long."""
+receive images that made one prediction five to ten times as long. What a network's layer frees
+the next one uses (glibc): else the system would map and clear every page anew for each, a fifth
+of the work of a large network. Between two studies it goes back to the machine."""
 PEAK_RESET = Path("/proc/self/clear_refs")  # what a run's own peak of memory is counted from
 LARGEST_FILE = 4 << 30  # bytes
 MOST_THREADS = 4096  # of the user, before the child may start no more

@@ -1,5 +1,6 @@
 """Where networks run: the first GPU, or the CPU; what it can do and how much memory it has."""
 
+import ctypes
 import gc
 import resource
 from contextlib import suppress
@@ -98,12 +99,14 @@ class Cpu:
             RESET.write_text(PEAK, encoding="ascii")
 
     def used_bytes(self) -> int:
-        """The process's resident size."""
+        """The process's resident size, without what it has freed."""
+        give_back_host()
         return _proc_bytes(STATUS, "VmRSS")
 
     def release(self) -> None:
         """What nobody refers to any more."""
         gc.collect()
+        give_back_host()
 
     def peak_bytes(self) -> int:
         """The process's largest resident size."""
@@ -166,6 +169,13 @@ def free_host_bytes() -> int:
     if limit == resource.RLIM_INFINITY:
         return free
     return max(0, min(free, limit - _proc_bytes(STATUS, "VmData")))
+
+
+def give_back_host() -> None:
+    """Memory that was freed goes back to the machine, where the C library keeps it (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PARALLEL = 1e-6  # off-diagonal part of the map between two grids, in voxels per voxel
 SAME = 1e-9  # steps this close to 1 are no resampling
-BLOCK_VOXELS = 16 << 20  # of the source that are float32 at a time
+BLOCK_VOXELS = 1 << 19  # of the source that are float32 at a time: what stays in a cache
 
 
 class Oblique(Exception):  # noqa: N818  (a property of the grid, which others can resample)

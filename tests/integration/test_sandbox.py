@@ -108,12 +108,14 @@ def test_the_environment_of_a_child_has_no_credentials(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+    ("name", "ours", "theirs"),
+    [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("MALLOC_MMAP_MAX_", "0", "65536")],
 )
-def test_threads_of_a_child_sleep_while_they_wait_unless_told_otherwise(
-    given: dict[str, str], kept: str, tmp_path: Path
+def test_how_threads_wait_and_memory_is_kept_unless_told_otherwise(
+    name: str, ours: str, theirs: str, tmp_path: Path
 ) -> None:
-    assert sandbox.environment(given, tmp_path)["OMP_WAIT_POLICY"] == kept
+    assert sandbox.environment({}, tmp_path)[name] == ours
+    assert sandbox.environment({name: theirs}, tmp_path)[name] == theirs
 
 
 SWAPS = ("nothing", "file", "folder", "above", "pipe")
