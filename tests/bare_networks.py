@@ -1,6 +1,7 @@
 """Small networks whose answers are known; bare_fixtures.py asks them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 
 from inference import regions
 from inference.findings import Findings, Image, PlanarImage
-from tests.array_models import planar
+from tests.array_models import image, label, oblique, planar
 
 BRIGHT = 300.0  # HU
 QUESTION = ["246456000", "SCT", "Episodicity"]
+CLASSES = 4  # of `Small`
+SHAPE = (20, 44, 36)  # of `noisy`
 Ask = Callable[..., Findings]
 
 
@@ -29,6 +32,31 @@ def photograph(*colours: int) -> PlanarImage:
     """Of one colour: its red, green and blue."""
     pixels = np.stack([np.full((8, 8), value, np.uint8) for value in colours], axis=-1)
     return planar(pixels, "XC")
+
+
+def labels(**more: Any) -> list[dict[str, Any]]:
+    """Of every class of `Small` but the first."""
+    return [label(value, f"C{value}", **more) for value in range(1, CLASSES)]
+
+
+def noisy() -> Image:
+    """Markers in a small oblique stack, in noise."""
+    seen = oblique(SHAPE)
+    noise = np.random.default_rng(1).normal(0, 300, SHAPE)
+    return image((seen.volume.array + noise).astype(np.int16), np.asarray(seen.volume.affine))
+
+
+class Small(nn.Module):
+    """Two convolutions with weights of a seed."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv3d(1, 6, 3, padding=1)
+        self.second = nn.Conv3d(6, classes, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.first(x * 0.01)))
 
 
 class Bright(nn.Module):
