@@ -21,6 +21,7 @@ def missing(files: ModelFiles, names: Iterable[str], *, entry: str = "") -> tupl
     model's files are read, and so is what they import of it. Raises ModelRefused for a file that
     changed or is missing.
     """
+    refuse_large(files)
     own = {name.partition("/")[0].removesuffix(".py") for name in files.digests}
     absent, seen = set[str](), set[str]()
     waiting = [*names, *(_imported(files, "", entry) if entry else ())]
@@ -38,10 +39,17 @@ def missing(files: ModelFiles, names: Iterable[str], *, entry: str = "") -> tupl
     return tuple(sorted(absent))
 
 
+def refuse_large(files: ModelFiles) -> None:
+    """Raise ModelRefused for a model with more Python in one file than is read."""
+    for name in files.digests:
+        if name.endswith(".py") and files.place(name).stat().st_size > LARGEST:
+            raise ModelRefused(f"{files.path.name}: {name} is larger than {LARGEST >> 20} MiB")
+
+
 def words(absent: Sequence[str]) -> str:
     """That these packages are missing, in a line."""
-    what = "package" if len(absent) == 1 else "packages"
-    return f"it needs the {what} {', '.join(absent)}: not installed here"
+    what, are = ("package", "is") if len(absent) == 1 else ("packages", "are")
+    return f"it needs the {what} {', '.join(absent)}, which {are} not installed"
 
 
 def _installed(top: str) -> bool:
@@ -63,12 +71,9 @@ def _modules(files: ModelFiles, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _imported(files: ModelFiles, module: str, path: str) -> Iterator[str]:
-    content = files.read(path)
-    if len(content) > LARGEST:
-        raise ModelRefused(f"{files.path.name}: {path} is larger than {LARGEST >> 20} MiB")
     try:
-        body = ast.parse(content).body
-    except (SyntaxError, ValueError, RecursionError) as error:
+        body = ast.parse(files.read(path)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ModelRefused(f"{files.path.name}: {path} cannot be read as Python") from error
     package = module if path.endswith("/__init__.py") else module.rpartition(".")[0]
     for node in body:

@@ -6,6 +6,7 @@ A sidecar that is there keeps what a person wrote; only the digests of the files
 import os
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from service.config import MODELS, SIDECAR
 from service.exits import SUCCESS
 from service.model_folder import NoModelError
 from service.model_states import PYTHON
+from service.sidecar import Sidecar
 from service.validation import ConfigurationError, Place
 
 PRIVATE_SCHEME = "99LOCAL"
@@ -49,35 +51,53 @@ def add(path: Path) -> int:
     _refuse_link(file)
     try:
         model_folder.check(path)
-        kind, document = _renewed(path, file) if file.exists() else _new(path, file)
+        made = _renewed(path, file) if file.exists() else _new(path)
     except NoModelError as reason:
         raise Place(file=path).error(str(reason), allowed="a model's plain files") from reason
-    checked = sidecar.parse(document.unwrap(), Place(file=file))
+    checked = sidecar.parse(made.document.unwrap(), Place(file=file))
+    warnings = list(_warnings(path, made, checked))
     with open(file, "w", encoding="utf-8", opener=_here) as opened:
-        opened.write(text := tomlkit.dumps(document))
-    if EDIT in text:
-        print(f"warning: it is to be completed where it says {EDIT}")
-    for name in _uncoded(checked.plain):
-        print(f"warning: {name!r} has no code yet ({PRIVATE_SCHEME}): give it one")
-    if kind is not None:
-        for line in model_check.of_sidecar(kind, path, checked, trusted=kind == PYTHON):
-            print(f"warning: it cannot run here: {line}")
+        opened.write(tomlkit.dumps(made.document))
+    print(f"{file}: {made.said}")
+    for warning in warnings:
+        print(f"warning: {warning}")
     return SUCCESS
 
 
-def _renewed(path: Path, file: Path) -> tuple[None, TOMLDocument]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A sidecar before it is written, and what is said then. `kind`: of a new one."""
+
+    document: TOMLDocument
+    said: str
+    kind: str | None = None
+
+
+def _warnings(path: Path, made: _Made, checked: Sidecar) -> Iterator[str]:
+    """What a person has to look at; ConfigurationError for a model that is none."""
+    if EDIT in tomlkit.dumps(made.document):
+        yield f"it is to be completed where it says {EDIT}"
+    for name in _uncoded(checked.plain):
+        yield f"{name!r} has no code yet ({PRIVATE_SCHEME}): give it one"
+    if made.kind is not None:
+        trusted = made.kind == PYTHON  # (it runs in no other way)
+        for line in model_check.of_sidecar(made.kind, path, checked, trusted=trusted):
+            yield f"it cannot run here: {line}"
+
+
+def _renewed(path: Path, file: Path) -> _Made:
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     document["files"] = files = model_folder.digests(path)
-    print(f"{file}: [files] renewed, {len(files)} in all")
-    return None, document
+    return _Made(document=document, said=f"[files] renewed, {len(files)} in all")
 
 
-def _new(path: Path, file: Path) -> tuple[str, TOMLDocument]:
+def _new(path: Path) -> _Made:
     kind, proposed = proposal(path)
     document = drafted(path, proposed)
-    trust = ", trust = 'trusted'" if kind == PYTHON else ""
-    print(f"{file}: written; in the configuration: kind = {kind!r}, path = {str(path)!r}{trust}")
-    return kind, document
+    trust = ", trust = 'trusted'; then: hounsfield models CONFIG --trust NAME"
+    trust = trust if kind == PYTHON else ""
+    said = f"written; in the configuration: kind = {kind!r}, path = {str(path)!r}{trust}"
+    return _Made(document=document, said=said, kind=kind)
 
 
 def _refuse_link(file: Path) -> None:

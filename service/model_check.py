@@ -13,7 +13,10 @@ from inference.models import Artifact, FileModelModule
 from service import kinds, model_states
 from service.config import MODELS, Configuration
 from service.sidecar import Sidecar
-from service.validation import ConfigurationError
+from service.validation import ConfigurationError, Place
+
+UNREADABLE = (RecursionError, MemoryError)
+"""What Python's parser ends in on a text that was made to."""
 
 
 def lacking(configuration: Configuration) -> dict[str, tuple[str, ...]]:
@@ -50,6 +53,9 @@ def of_sidecar(
         return module.lacking(artifact) if whole else ()
     except ModelRefused as refusal:
         raise ConfigurationError(f"{sidecar.file}: {refusal}") from refusal
+    except UNREADABLE as error:
+        wrong = "its texts are nested too deeply, or too large, to be read"
+        raise Place(file=path).error(wrong, allowed="a model that runs here") from error
 
 
 def _artifact(path: Path, plain: Mapping[str, object], *, trusted: bool) -> Artifact:

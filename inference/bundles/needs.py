@@ -23,6 +23,7 @@ def lacking(
 
     `detects`: its `inferer` is not built. `trusted`: its own code may run.
     """
+    dependencies.refuse_large(files)
     tree = _built(recipe.read(files, options), detects=detects)
     return tuple(_lines(files, tree, trusted=trusted))
 

@@ -194,7 +194,7 @@ def test_what_a_bundle_and_its_code_import_is_said(
     said = capsys.readouterr().out
     assert "it runs code of its own (scripts): look at it and approve it" in said
     assert "this bundle needs torchvision: it is not installed" in said
-    assert "it needs the packages no_such_layers, no_such_reader: not installed here" in said
+    assert "it needs the packages no_such_layers, no_such_reader, which are not installed" in said
     assert "no_such_plot" not in said
     (lines,) = model_check.lacking(config.load(file)).values()
     assert len(lines) == 3
@@ -206,7 +206,31 @@ def test_what_a_python_model_imports_is_said(
     path = tmp_path / "my.model.py"
     path.write_text("import torch\nimport no_such_package.inside\ndef predict(**_): return {}\n")
     assert cli.main(["models", "x", "--add", str(path)]) == 0
-    assert "it needs the package no_such_package: not installed here" in capsys.readouterr().out
+    assert "it needs the package no_such_package, which is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["-" * 200_000 + "1", "x = (", "a" + " + 1" * 100_000, "\0"])
+def test_code_that_cannot_be_read_is_a_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.py"
+    path.write_text(text)
+    assert cli.main(["models", "x", "--add", str(path)]) == 2
+    assert capsys.readouterr().err.endswith("model.py: model.py cannot be read as Python\n")
+    assert not (tmp_path / "model.py.toml").exists()
+    made = configurations.clean()
+    made["imports"] = [f"$import glob; {text}"]
+    made["network_def"] = {"_target_": "Flatten", "x": "$glob.x"}
+    assert cli.main(["models", "x", "--add", str(bundle(tmp_path / "made", made))]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "import that cannot be read" in said or "nested too deeply, or too large" in said
+
+
+def test_python_without_end_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = bundle(tmp_path / "made", configurations.clean(), **{"scripts/net.py": "#" * (2 << 20)})
+    assert cli.main(["models", "x", "--add", str(path)]) == 2
+    assert "scripts/net.py is larger than 1 MiB" in capsys.readouterr().err
 
 
 def test_of_a_model_that_is_stopped_the_files_are_not_read(
