@@ -31,7 +31,7 @@ def check(configuration: Configuration, *, echo: bool, lacking: Mapping[str, Seq
         sys.stderr.write(f"hounsfield: model {name!r} is stopped: {reason}\n")
     for name, reasons in lacking.items():
         for reason in reasons:
-            sys.stderr.write(f"hounsfield: model {name!r} cannot run here: {reason}\n")
+            sys.stderr.write(f"hounsfield: model {name!r} does not run here yet: {reason}\n")
     for name, labels in unsure_of_sides(configuration).items():
         sys.stderr.write(f"hounsfield: model {name!r}: {UNSURE.format(', '.join(labels))}\n")
     unconfined = sandbox.lacking()

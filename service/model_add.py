@@ -82,7 +82,7 @@ def _warnings(path: Path, made: _Made, checked: Sidecar) -> Iterator[str]:
     if made.kind is not None:
         trusted = made.kind == PYTHON  # (it runs in no other way)
         for line in model_check.of_sidecar(made.kind, path, checked, trusted=trusted):
-            yield f"it cannot run here: {line}"
+            yield f"it does not run here yet: {line}"
 
 
 def _renewed(path: Path, file: Path) -> _Made:

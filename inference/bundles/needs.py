@@ -42,7 +42,7 @@ def _lines(files: ModelFiles, tree: Tree, *, trusted: bool) -> Iterator[str]:
     own = sorted({word.partition(".")[0] for word in words} & packages(files))
     if own and not trusted:
         yield (
-            f"it runs code of its own ({', '.join(own)}): look at it and approve it with "
+            f"it has code of its own ({', '.join(own)}): look at it and approve it with "
             'hounsfield models CONFIG --trust NAME, then trust = "trusted" in [[models]]'
         )
     if any("TorchVision" in configuration.class_name(word) for word in words):

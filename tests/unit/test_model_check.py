@@ -161,9 +161,9 @@ def test_what_is_not_installed_is_a_line(
     monkeypatch.setitem(sys.modules, package, None)
     file = add(tmp_path, kind)
     if kind == "onnx":
-        assert f"warning: it cannot run here: {words}" in capsys.readouterr().out
+        assert f"warning: it does not run here yet: {words}" in capsys.readouterr().out
     assert cli.main(["check", str(file)]) == 0
-    assert f"hounsfield: model 'm' cannot run here: {words}" in capsys.readouterr().err
+    assert f"hounsfield: model 'm' does not run here yet: {words}" in capsys.readouterr().err
 
 
 def test_what_a_bundle_and_its_code_import_is_said(
@@ -192,7 +192,7 @@ def test_what_a_bundle_and_its_code_import_is_said(
     file.write_text(f"[[models]]\nname = 'm'\nkind = 'monai_bundle'\npath = '{path}'\n")
     assert cli.main(["models", str(file), "--add", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "it runs code of its own (scripts): look at it and approve it" in said
+    assert "it has code of its own (scripts): look at it and approve it" in said
     assert "this bundle needs torchvision: it is not installed" in said
     assert "it needs the packages no_such_layers, no_such_reader, which are not installed" in said
     assert "no_such_plot" not in said
