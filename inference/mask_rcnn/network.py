@@ -2,7 +2,7 @@
 
 Weights decide: the architecture, the number of classes. Every parameter comes from them, strictly.
 What it finds is what torchvision's own call gives, but each mask is put into the image's matrix
-alone: a hundred objects of a mammogram would be five gigabytes at once.
+alone and kept as the box of what is in it: a hundred objects of a mammogram would be gigabytes.
 """
 
 import importlib
@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference import torchvision_operators
+from inference import regions, torchvision_operators
 from inference.engine.device import is_exhausted
 from inference.errors import ModelError, ModelRefused
 from inference.mask_rcnn.options import LEVELS, Network
+from inference.regions import Region
 
 KIND = "kind mask_rcnn"
 DETECTION = "torchvision.models.detection"
@@ -34,13 +33,13 @@ class Instance:
     """One object. `number`: its class, from 1; `score`: 0 to 1.
 
     `box`: left, top, right, bottom in pixels, counted from the outer corner of the first pixel;
-    `mask`: axes (row, column) of the whole image, perhaps empty.
+    `mask`: axes (row, column) of the image, perhaps empty.
     """
 
     number: int
     score: float
     box: tuple[float, float, float, float]
-    mask: NDArray[np.bool_]
+    mask: Region
 
 
 def classes(weights: State) -> int:
@@ -111,7 +110,7 @@ def instances(
                     number=number,
                     score=score,
                     box=(left, top, right, bottom),
-                    mask=mask.cpu().numpy(),
+                    mask=regions.of_mask(mask.cpu().numpy()),
                 )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference import regions, torchvision_operators
+from inference import torchvision_operators
 from inference.arrays import intensity, proposals
 from inference.arrays.options import refuse_unpinned
 from inference.bundles.recipe import state_dict
@@ -132,12 +132,12 @@ def findings(found: Sequence[Instance], description: Description) -> Findings:
     detections, segments = [], []
     for one, name in zip(found, names, strict=True):
         definition = by_class[one.number].definition
-        masked = bool(one.mask.any())
+        masked = bool(one.mask.mask.size)
         if masked:
             segments.append(
                 Segment(
                     definition=replace(definition, label=name),
-                    mask=regions.of_mask(one.mask),  # type: ignore[arg-type]  # (as `Segment` says)
+                    mask=one.mask,  # type: ignore[arg-type]  # (a region, as `Segment` says)
                     probability=one.score,
                 )
             )
