@@ -24,7 +24,8 @@ from service.stopping import Stop
 from service.tasks import Analysed
 from storage.records import Job, Priority, SeriesState
 from tests.logs import events, logging_to
-from tests.reading_ahead import meanwhile, outcomes, queue, reserved, wait_for, work
+from tests.reading_ahead import outcomes, queue, reserved
+from tests.working import meanwhile, wait_for, work
 from tests.workplace import Workplace, slices
 
 

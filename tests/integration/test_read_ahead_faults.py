@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from storage.records import Priority
 from tests.damaged import compressed, damage
-from tests.reading_ahead import meanwhile, outcomes, queue, reserved, wait_for, work
+from tests.reading_ahead import outcomes, queue, reserved
+from tests.working import meanwhile, wait_for, work
 from tests.workplace import Workplace, slices
 
 MODEL = "dawdles"  # for two seconds

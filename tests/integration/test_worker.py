@@ -1,18 +1,14 @@
 """What a model does to its process costs one attempt and is said in words: real signals.
 
-Not covered: a GPU out of memory, a process in uninterruptible sleep, a full disk.
+Not covered: jobs that change meanwhile (test_worker_claims.py), a GPU out of memory, a process in
+uninterruptible sleep, a full disk.
 """
 
 import io
 import multiprocessing
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
@@ -20,46 +16,14 @@ import sqlalchemy as sa
 
 from inference.engine.precision import OUT_OF_MEMORY
 from service.stopping import Stop
-from service.worker import Worker
-from storage.overview import Outcome
-from storage.records import JobState, SeriesState
+from storage.records import SeriesState
 from tests.logs import logging_to
+from tests.working import outcome, wait_for, work
 from tests.workplace import Workplace, slices
 
+pytest_plugins = ["tests.maintained_fixtures"]
+
 MIB = 1 << 20
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Workplace]:
-    made = Workplace(tmp_path)
-    yield made
-    made.database.close()
-
-
-def work(worker: Worker, jobs: int = 1) -> None:
-    """Work this many attempts, then end the child."""
-    try:
-        for _ in range(jobs):
-            assert worker.step()
-    finally:
-        worker.close()
-
-
-def once_running(place: Workplace, act: Callable[[], object]) -> threading.Thread:
-    """Do it as soon as a job runs, whatever the machine's load."""
-
-    def wait_and_act() -> None:
-        _wait_for(lambda: place.catalog.overview().running)
-        time.sleep(0.5)
-        act()
-
-    thread = threading.Thread(target=wait_and_act)
-    thread.start()
-    return thread
-
-
-def outcome(place: Workplace, model: str, series: int = 0) -> Outcome:
-    return next(o for o in place.series()[series].outcomes if o.model == model)
 
 
 def test_a_job_ends_done_with_its_results_and_deliveries(place: Workplace) -> None:
@@ -72,42 +36,6 @@ def test_a_job_ends_done_with_its_results_and_deliveries(place: Workplace) -> No
     read = pydicom.dcmread(io.BytesIO(place.store.path(report.key).read_bytes()))
     assert read.SOPInstanceUID == report.sop_instance_uid
     assert [d.destination for d in done.deliveries] == ["pacs"]
-
-
-def test_a_job_made_for_an_earlier_version_of_the_model_is_superseded(place: Workplace) -> None:
-    place.receive(slices())
-    place.close("good", destinations=("pacs",))
-    work(place.worker("good"))
-    (old,) = outcome(place, "good").results
-    place.queue.requeue(now=datetime.now(UTC), study=str(slices()[0].StudyInstanceUID))
-    work(place.worker("good", version="2.0.0"), jobs=2)
-    (shown,) = place.series()[0].outcomes
-    assert (shown.state, shown.version, shown.generation) == ("done", "2.0.0", 2)
-    (report,) = shown.results
-    read = pydicom.dcmread(place.store.path(report.key))
-    (study,) = read.PredecessorDocumentsSequence
-    (named,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
-    assert named.ReferencedSOPInstanceUID == old.sop_instance_uid
-
-
-def test_a_worker_that_lost_its_job_quarantines_nothing(place: Workplace) -> None:
-    """Slices come between the child's answer and its record."""
-    *first, late = slices()
-    place.receive(first[:-1])
-    place.receive_garbage(first[-1])
-    place.close("good")
-    worker = place.worker("good")
-    answered = worker._quarantine
-
-    def while_it_answers(job: Any, reason: str) -> Any:
-        place.receive([late])
-        place.close("good")
-        return answered(job, reason)
-
-    worker._quarantine = while_it_answers  # type: ignore[method-assign]
-    work(worker)
-    (series,) = place.series()
-    assert (series.state, series.outcomes[0].state) == (SeriesState.COMPLETE, "waiting")
 
 
 def test_a_job_on_several_series_gives_the_model_each_by_its_role(place: Workplace) -> None:
@@ -124,22 +52,6 @@ def test_a_job_on_several_series_gives_the_model_each_by_its_role(place: Workpla
     assert (done.state, list(said)) == ("done", ["T1", "T2"])
     assert int(said["T2"]) - int(said["T1"]) == 100
     assert not of[roles["T2"]]
-
-
-def test_a_job_waits_when_one_of_its_series_grows(place: Workplace) -> None:
-    one, two = slices("one"), slices("two")
-    place.receive([*one, *two[:-1]])
-    roles = {"T1": str(one[0].SeriesInstanceUID), "T2": str(two[0].SeriesInstanceUID)}
-    place.close_together("joins", **roles)
-    place.receive(two[-1:])
-    work(place.worker("joins"))
-    (waits,) = (o for series in place.series() for o in series.outcomes)
-    assert waits.state == "waiting"
-    assert "instances came since" in str(waits.reason)
-    place.close_together("joins", **roles)
-    work(place.worker("joins"))
-    (done,) = (o for series in place.series() for o in series.outcomes)
-    assert (done.state, done.generation) == ("done", 2)
 
 
 def test_the_child_stays_warm_between_jobs(place: Workplace) -> None:
@@ -211,7 +123,7 @@ def test_an_answer_too_many_before_the_next_job_costs_nobody_an_attempt(
             assert worker.step()
             child = worker._child._child
             assert child is not None
-            _wait_for(lambda: child.speaks_unasked)
+            wait_for(lambda: child.speaks_unasked)
             assert worker.step()
         finally:
             worker.close()
@@ -263,84 +175,6 @@ def test_bytes_that_are_no_dicom_put_the_series_into_quarantine(place: Workplace
     assert outcome(place, "good").reason == series.reason
 
 
-def test_late_slices_take_the_place_of_what_was_found_without_them(place: Workplace) -> None:
-    *first, late = slices()
-    place.receive(first)
-    place.close("good", destinations=("pacs",))
-    worker = place.worker("good")
-    assert worker.step()
-    before = outcome(place, "good")
-    place.receive([late])
-    place.close("good", destinations=("pacs",))
-    work(worker)
-    (after,) = place.series()[0].outcomes
-    assert (after.state, after.generation) == ("done", 2)
-    (old,), (new,) = before.results, after.results
-    assert new.sop_instance_uid != old.sop_instance_uid
-    assert new.series_instance_uid == old.series_instance_uid
-    report = pydicom.dcmread(place.store.path(new.key))
-    named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
-    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == old.sop_instance_uid
-    due = place.queue.claim_deliveries("pacs", now=_later(), lease_until=_later(9), limit=10)
-    assert [d.result.sop_instance_uid for d in due] == [new.sop_instance_uid]
-
-
-def test_a_series_that_grows_before_its_job_is_claimed_is_not_analysed_in_part(
-    place: Workplace,
-) -> None:
-    *first, late = slices()
-    place.receive(first)
-    place.close("good")
-    place.receive([late])
-    worker = place.worker("good")
-    assert worker.step()
-    waiting = outcome(place, "good")
-    assert (waiting.state, waiting.results) == ("waiting", ())
-    place.close("good")
-    work(worker)
-    (done,) = place.series()[0].outcomes
-    assert (done.state, done.generation) == ("done", 2)
-
-
-def test_a_job_that_is_superseded_while_it_runs_is_given_up_at_once(place: Workplace) -> None:
-    *first, late = slices()
-    place.receive(first)
-    place.close("hangs")
-    worker = place.worker("hangs", "good", lease_seconds=2)
-    thread = once_running(place, lambda: (place.receive([late]), place.close("hangs")))
-    work(worker)
-    thread.join()
-    (waiting,) = place.series()[0].outcomes
-    assert (waiting.state, waiting.generation, waiting.attempts) == ("waiting", 2, 0)
-
-
-@pytest.mark.parametrize("signals", [1, 2])
-def test_told_to_stop_the_job_in_hand_is_released_in_time(place: Workplace, signals: int) -> None:
-    place.receive(slices())
-    place.close("hangs")
-    worker = place.worker("hangs", stop_seconds=0.5 if signals == 1 else 60)
-    thread = once_running(place, lambda: [place.stop.ask() for _ in range(signals)])
-    worker.run(ready=lambda: None)
-    thread.join()
-    released = outcome(place, "hangs")
-    assert (released.state, released.attempts) == ("waiting", 0)
-
-
-def test_a_worker_whose_job_was_rescued_writes_nothing(place: Workplace) -> None:
-    place.receive(slices())
-    place.close("good")
-    worker = place.worker("good", lease_seconds=60)
-    claimed = place.queue.claim(
-        worker="other", models=["good"], now=_later(), lease_until=_later(-5)
-    )
-    assert claimed is not None
-    (rescued,) = place.queue.expired(_later())
-    assert place.queue.retry(rescued, at=_later(-5), error="silent")
-    work(worker)
-    assert not place.queue.heartbeat(claimed, lease_until=_later())
-    assert outcome(place, "good").state == JobState.DONE
-
-
 def test_no_patient_identifier_is_in_the_log_of_a_whole_job(
     place: Workplace, tmp_path: Path
 ) -> None:
@@ -374,9 +208,9 @@ def test_the_child_ends_when_its_worker_is_killed(place: Workplace, tmp_path: Pa
     process = multiprocessing.get_context("spawn").Process(target=_run_worker, args=(tmp_path,))
     process.start()
     try:
-        (child,) = _wait_for(lambda: place.catalog.overview().running and _children(process.pid))
+        (child,) = wait_for(lambda: place.catalog.overview().running and _children(process.pid))
         os.kill(process.pid or 0, signal.SIGKILL)
-        _wait_for(lambda: not _alive(child))
+        wait_for(lambda: not _alive(child))
     finally:
         process.kill()
         process.join()
@@ -400,19 +234,6 @@ def _alive(process_id: int) -> bool:
         return Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _wait_for(check: Callable[[], Any], seconds: float = 50) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if answer := check():
-            return answer
-        time.sleep(0.05)
-    raise AssertionError("not in time")
-
-
-def _later(minutes: float = 0) -> datetime:
-    return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
 def test_an_object_of_another_patient_is_no_result(place: Workplace) -> None:
