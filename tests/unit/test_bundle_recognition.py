@@ -70,6 +70,11 @@ def test_a_bundle_of_the_common_kind_is_known_with_its_settings(
 
 
 OTHERS = {
+    "one of several": bundle(
+        preprocessing={"_target_": "OneOf", "transforms": [*reading(), TURNED]}
+    ),
+    "a spacing of two axes": before(TURNED, {**SPACED, "pixdim": [2, 2, -1]}),
+    "the image after the network": after(SOFTMAX, INVERTED, LARGEST, SCALED),
     "two turns": before(TURNED, TURNED),
     "no turn": before(SCALED),
     "another direction": before({**TURNED, "axcodes": "LPS"}),
