@@ -53,13 +53,14 @@ SCRATCH = (
 )
 COURTESY = {
     "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "1000",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
 }
-"""Threads that wait for each other sleep. Those of libgomp spin: on a machine whose cores also
-receive images that made one prediction five to ten times as long. What a network's layer frees
-the next one uses (glibc): else the system would map and clear every page anew for each, a fifth
-of the work of a large network. Between two studies it goes back to the machine."""
+"""Threads that wait for each other soon sleep. Those of libgomp spin for long: on a machine whose
+cores also receive images that made one prediction five to ten times as long. What a layer of a
+network frees the next one uses (glibc): else the system would map and clear every page anew for
+each, a fifth of the work of a large network. Between two studies it goes back to the machine."""
 PEAK_RESET = Path("/proc/self/clear_refs")  # what a run's own peak of memory is counted from
 LARGEST_FILE = 4 << 30  # bytes
 MOST_THREADS = 4096  # of the user, before the child may start no more

@@ -19,15 +19,17 @@ from inference.bundles import answers
 from inference.bundles.recipe import Recipe
 from inference.bundles.recognition import Chain, Intensity, recognised
 from inference.description import Description
-from inference.engine import labelling, precision, resampling, sliding_window
+from inference.engine import labelling, last_layer, precision, resampling, sliding_window
 from inference.engine.device import Device
 from inference.engine.effort import Effort, kept, lessened, limits, managed
-from inference.engine.precision import Choice
+from inference.engine.last_layer import Parted
+from inference.engine.precision import Choice, Precision
 from inference.engine.samples import SEED, blobs
 from inference.engine.sliding_window import UnevenScores
 from inference.errors import ModelRefused
 from inference.findings import Computation, Findings, Image
 
+MOST = (64, 1 << 10)  # voxels a side of what arithmetics are compared on: quicker, else the window
 WINDOW = 96  # voxels, where the bundle takes the whole axis
 FIELD_HU = 1000.0  # what the seeded field spans, up and down
 
@@ -54,12 +56,17 @@ class FastBundle:
         device: Device,
         choice: Choice,
         description: Description,
+        parted: Parted | None = None,
     ) -> None:
         self.choice = choice
         self._description = description
         self._chain = chain
         self._device = device
-        self._predict = precision.predictor(recipe.network, device, choice.precision)
+        network = recipe.network if parted is None else parted.network
+        self._last = None if parted is None else parted.last.scores
+        self._predict = precision.predictor(
+            network, device, choice.precision, by_class=parted is None
+        )
         self._meant = Effort(
             windows=replace(chain.windows, batch=device.windows),
             on_host=device.torch.type == "cpu",
@@ -114,6 +121,7 @@ class FastBundle:
             effort.windows,
             axis=axis,
             divided=not self._chain.rule.scale_free,
+            last=self._last,
         )
         return labelling.label(slabs, grid, self._chain.rule, axis=axis)
 
@@ -132,20 +140,38 @@ def load(recipe: Recipe, description: Description, device: Device) -> FastBundle
     if chain is None or (description.overlapping and chain.rule.threshold is None):
         return None
     precision.prepared(recipe.network, device, len(chain.windows.size))
-    try:
-        samples = _samples(chain, description) if device.bfloat16 else []
-        choice = precision.choose(recipe.network, device, chain.rule, samples, bound=bound)
-    except (RuntimeError, UnevenScores):  # (it takes no single window: it runs as it is)
+    for most in MOST:
+        seen = [_sample(chain, description, most)] if device.bfloat16 else []
+        try:
+            choice = precision.choose(recipe.network, device, chain.rule, seen, bound=bound)
+        except (RuntimeError, ValueError, UnevenScores):  # (it takes no window of that size)
+            continue
+        return FastBundle(
+            recipe, chain, device, choice, description, _parted(recipe, device, choice, seen)
+        )
+    return None  # (nor of its own: it runs as it is)
+
+
+def _parted(
+    recipe: Recipe, device: Device, choice: Choice, seen: Sequence[Tensor]
+) -> Parted | None:
+    """The network in two, where that saves something and it is not exact anyway."""
+    if choice.precision is not Precision.BFLOAT16:
         return None
-    return FastBundle(recipe, chain, device, choice, description)
+    with torch.inference_mode():
+        return last_layer.parted(recipe.network, seen[0].to(device.torch))
 
 
-def _samples(chain: Chain, description: Description) -> list[Tensor]:
-    """A seeded window as the network sees images: a synthetic chest for CT, else blobs."""
-    size = tuple(extent if extent > 0 else WINDOW for extent in chain.windows.size)
+def _sample(chain: Chain, description: Description, most: int) -> Tensor:
+    """A seeded window as the network sees images, of at most so many voxels a side.
+
+    A synthetic chest for CT, else blobs.
+    """
+    own = (extent if extent > 0 else WINDOW for extent in chain.windows.size)
+    size = tuple(min(extent, most) for extent in own)
     channels = max(1, len(description.roles))
     made = _chest(chain, size) if description.modalities == ("CT",) else _field(size)
-    return [_changed(made.expand(channels, *size), chain.after, chain.image_key)]
+    return _changed(made.expand(channels, *size), chain.after, chain.image_key)
 
 
 def _chest(chain: Chain, size: tuple[int, ...]) -> Tensor:

@@ -11,13 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inference.engine.device import is_exhausted
+from inference.engine import corner
 
-CORNERS = (16, 32)  # voxels a side: what networks with four and five levels can halve
 LAST_BITS = 1e-3  # of the largest score
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -46,30 +44,14 @@ def folded(network: nn.Module) -> nn.Module:
 def is_same(network: nn.Module, window: Tensor) -> bool:
     """Whether folding leaves the scores of a window (channels, *size) as they are, but last bits.
 
-    In float32, in the smallest corner of CORNERS that the network takes, which costs little; else
-    in all of the window, of which it raises what the network raises.
+    In float32, in the smallest corner that the network takes, which costs little.
     """
     made = folded(network)
     if made is network:
         return True
-    corner, expected = _seen(network, window)
-    found = made(corner[None])
-    while isinstance(expected, list | tuple):
-        expected, found = expected[0], found[0]
-    change = (torch.as_tensor(found) - torch.as_tensor(expected)).abs().max()
-    return bool(change <= LAST_BITS * torch.as_tensor(expected).abs().max())
-
-
-def _seen(network: nn.Module, window: Tensor) -> tuple[Tensor, Any]:
-    """A corner of a window that the network takes, or all of it, and what it gives of it."""
-    for side in CORNERS:
-        corner = window[(slice(None), *(slice(side) for _ in window.shape[1:]))]
-        try:
-            return corner, network(corner[None])
-        except (RuntimeError, ValueError) as error:  # (of one that takes no such size)
-            if is_exhausted(error):
-                raise
-    return window, network(window[None])
+    seen, answer = corner.answered(network, window)
+    expected, found = corner.first(answer), corner.first(made(seen[None]))
+    return bool((found - expected).abs().max() <= LAST_BITS * expected.abs().max())
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:

@@ -91,13 +91,19 @@ def available(precision: Precision, device: Device) -> bool:
 
 
 def predictor(
-    network: torch.nn.Module, device: Device, precision: Precision, *, channels_last: bool = True
+    network: torch.nn.Module,
+    device: Device,
+    precision: Precision,
+    *,
+    channels_last: bool = True,
+    by_class: bool = True,
 ) -> Predict:
     """The network on its device, windows and scores on the caller's; channels last in memory.
 
-    Of several outputs (deep supervision) the first, which is the full resolution. In bfloat16
-    batch normalisations are folded into convolutions, and transposed ones of few channels become
-    ordinary ones: it is not exact anyway, and is measured.
+    `by_class`: scores are not, as they are compared class by class. Of several outputs (deep
+    supervision) the first, which is the full resolution. In bfloat16 batch normalisations are
+    folded into convolutions, and transposed ones of few channels become ordinary ones: it is not
+    exact anyway, and is measured.
     """
     half = HALVES.get(precision)
     if precision is Precision.BFLOAT16:
@@ -106,15 +112,24 @@ def predictor(
     def predict(batch: Tensor) -> Tensor:
         windows = batch.to(device.torch)
         if channels_last:
-            layout = torch.channels_last_3d if batch.ndim == 5 else torch.channels_last
-            windows = windows.contiguous(memory_format=layout)
+            windows = _channels_last(windows)
         with torch.autocast(device.torch.type, half, enabled=half is not None):
             scores = network(windows)
         while isinstance(scores, list | tuple):
             scores = scores[0]
-        return class_first(torch.as_tensor(scores)).to(batch.device)
+        found = torch.as_tensor(scores)
+        return (class_first(found) if by_class else found).to(batch.device)
 
     return predict
+
+
+def _channels_last(windows: Tensor) -> Tensor:
+    """Windows (windows, channels, *size), copied: their strides say it also of a single channel.
+
+    `contiguous` takes that as it is, and then what a convolution makes of it has channels first.
+    """
+    layout = torch.channels_last_3d if windows.ndim == 5 else torch.channels_last
+    return torch.empty_like(windows, memory_format=layout).copy_(windows)
 
 
 def class_first(scores: Tensor) -> Tensor:

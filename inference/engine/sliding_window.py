@@ -15,6 +15,7 @@ from monai.data.utils import compute_importance_map
 from torch import Tensor
 from torch.nn import functional
 
+LAST_VOXELS = 1 << 19  # of which a last layer's scores are in memory at a time
 Predict = Callable[[Tensor], Tensor]
 """(windows, channels, *size) to scores (windows, classes, *size)."""
 
@@ -65,12 +66,19 @@ class Slab:
 
 
 def slabs(
-    image: Tensor, predict: Predict, windows: Windows, *, axis: int, divided: bool = True
+    image: Tensor,
+    predict: Predict,
+    windows: Windows,
+    *,
+    axis: int,
+    divided: bool = True,
+    last: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Slab]:
     """Scores of `image` (channels, *spatial) in planes of spatial `axis`, in rising order.
 
     `divided`: by the sum of the weights, as MONAI does; a largest score needs it not. Scores are
-    float32 on the image's device. Raises UnevenScores when the network changes the size.
+    float32 on the image's device. `last`: a layer of single voxels that is left for the averages.
+    Raises UnevenScores when the network changes the size.
     """
     shape = tuple(image.shape[1:])
     size = windows.fitted(shape)
@@ -81,8 +89,10 @@ def slabs(
         for extent, window, overlap in zip(padded.shape[1:], size, windows.overlap, strict=True)
     )
     tiling = Tiling(starts=starts, weights=_weights(size, windows, image.device))
+    divided = divided or last is not None
     for slab in tiled(padded, predict, tiling, axis=axis, batch=windows.batch, divided=divided):
-        yield Slab(start=slab.start, scores=_unpadded(slab.scores, shape, margins))
+        found = Slab(start=slab.start, scores=_unpadded(slab.scores, shape, margins))
+        yield from [found] if last is None else _completed(found, last, axis)
 
 
 def tiled(
@@ -110,6 +120,15 @@ def tiled(
             sums.advance(following)
 
 
+def _completed(slab: Slab, last: Callable[[Tensor], Tensor], axis: int) -> Iterator[Slab]:
+    """The scores that a last layer makes of features, some planes at a time."""
+    planes = slab.scores.shape[axis + 1]
+    step = max(1, LAST_VOXELS * planes // slab.scores[0].numel())
+    for start in range(0, planes, step):
+        part = slab.scores.narrow(axis + 1, start, min(step, planes - start))
+        yield Slab(start=slab.start + start, scores=last(part))
+
+
 def longest_axis(shape: Sequence[int], size: Sequence[int]) -> int:
     """The axis whose slabs are the smallest; the last of equals, which is feet to head in RAS."""
     volume = math.prod(shape)
@@ -133,7 +152,7 @@ class _Sums:
 
     def add(self, corners: Sequence[tuple[int, ...]], scores: Tensor) -> None:
         if self._scores is None:
-            self._scores = self._weight.new_zeros((scores.shape[1], *self._extent))
+            self._scores = _zeros(self._weight, self._extent, scores)
         for corner, of_window in zip(corners, scores, strict=True):
             local = [*corner]
             local[self._axis] -= self._origin
@@ -163,6 +182,14 @@ class _Sums:
         if self._scores is None:
             raise RuntimeError("no window was added")
         return self._scores
+
+
+def _zeros(weight: Tensor, extent: Sequence[int], scores: Tensor) -> Tensor:
+    """(classes, *extent) as `weight`, which lie in memory as those of `scores`."""
+    classes = scores.shape[1]
+    if classes > 1 and scores.stride(1) == 1:
+        return weight.new_zeros((*extent, classes)).movedim(-1, 0)
+    return weight.new_zeros((classes, *extent))
 
 
 def _add_rounded(sums: Tensor, scores: Tensor, weights: Tensor) -> None:
