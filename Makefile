@@ -42,6 +42,8 @@ bench: install
 	$(BIN)/python -P benchmarks/built_in.py lung_ct
 	$(BIN)/python -P benchmarks/built_in.py vessels
 	$(BIN)/python -P benchmarks/end_to_end.py
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[benchmark]"
+	$(BIN)/python -P benchmarks/inference.py
 
 lock: install
 	$(BIN)/python -m pip install --quiet uv

@@ -8,7 +8,7 @@ its labels on disk. MONAI's runs the bundle's own configuration with its readers
 writers; only paths, the number of reading processes (0: it would count as memory) and an
 uncompressed output are set. Ours gets the volume as the node has it, an array with its affine,
 and makes findings in the environment of a model's process, without ignite, which the node does
-not install. Needs the extra `benchmark`.
+not install. Needs the extra `benchmark`, and the bundles in HOUNSFIELD_DATA.
 
 The zoo's weights cannot be had here. Those that are made are trained for a minute or two each on
 a synthetic thorax (its tissue, the first of the classes), since a network with random weights has
@@ -39,7 +39,8 @@ sys.path = [
     place for place in sys.path if Path(place).resolve() != HERE
 ]  # this file is `inference`
 
-BUNDLES = Path(os.environ.get("HOUNSFIELD_BUNDLES", "/work/shared/data/bundles"))
+DATA = Path(os.environ.get("HOUNSFIELD_DATA", HERE.parents[1] / "shared" / "data"))
+BUNDLES = DATA / "bundles"
 NAMES = {"spleen": "spleen_ct_segmentation", "wholeBody": "wholeBody_ct_segmentation"}
 FOLDER = Path(tempfile.gettempdir()) / "hounsfield-benchmark"
 WIDTH_MM = 390.0
@@ -383,6 +384,9 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     asked = parser.parse_args()
+    if not BUNDLES.is_dir():
+        print("skipped: no bundles; HOUNSFIELD_DATA names the folder that has bundles/")
+        return 0
     asked.folder.mkdir(parents=True, exist_ok=True)
     met = []
     for name in asked.bundles:
