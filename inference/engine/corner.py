@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from inference.engine.device import is_exhausted
 
 CORNERS = (16, 32)  # voxels a side: what networks with four and five levels can halve
+LAST_BITS = 1e-3  # of the largest score
 
 
 def answered(network: nn.Module, window: Tensor) -> tuple[Tensor, Tensor | Sequence[Tensor]]:
@@ -23,6 +24,13 @@ def answered(network: nn.Module, window: Tensor) -> tuple[Tensor, Tensor | Seque
             if is_exhausted(error):
                 raise
     return window, network(window[None])
+
+
+def alike(found: Tensor, expected: Tensor) -> bool:
+    """Whether scores differ in last bits alone; not those that are no numbers."""
+    if found.shape != expected.shape:
+        return False
+    return bool((found - expected).abs().max() <= LAST_BITS * expected.abs().max())
 
 
 def first(answer: Tensor | Sequence[Tensor]) -> Tensor:

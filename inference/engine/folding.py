@@ -16,7 +16,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inference.engine import corner
 
-LAST_BITS = 1e-3  # of the largest score
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -41,24 +40,22 @@ def folded(network: nn.Module) -> nn.Module:
     return made
 
 
-def is_same(network: nn.Module, window: Tensor) -> bool:
-    """Whether folding leaves the scores of a window (channels, *size) as they are, but last bits.
+def is_same(network: nn.Module, made: nn.Module, window: Tensor) -> bool:
+    """Whether what was `made` of a network scores a window (channels, *size) alike, but last bits.
 
     In float32, in the smallest corner that the network takes, which costs little.
     """
-    made = folded(network)
     if made is network:
         return True
     seen, answer = corner.answered(network, window)
-    expected, found = corner.first(answer), corner.first(made(seen[None]))
-    return bool((found - expected).abs().max() <= LAST_BITS * expected.abs().max())
+    return corner.alike(corner.first(made(seen[None])), corner.first(answer))
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of a convolution and of the batch normalisation that alone has its result."""
     places = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
     for name, module in network.named_modules():
-        if not _is_sequence(module) or _is_inside_sequence(network, name):
+        if not is_sequence(module) or is_in_sequence(network, name):
             continue
         for (first, one), (second, other) in itertools.pairwise(_steps(name, module)):
             alone = places[id(one)] == places[id(other)] == 1
@@ -72,21 +69,23 @@ def _steps(name: str, sequence: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if not own or "." in own:  # (itself, or what is deeper)
             continue
         full = f"{name}.{own}".lstrip(".")
-        if _is_sequence(module):
+        if is_sequence(module):
             yield from _steps(full, module)
         else:
             yield full, module
 
 
-def _is_sequence(module: nn.Module) -> bool:
+def is_sequence(module: nn.Module) -> bool:
+    """Whether it does one thing after the other, each with nothing but what the last one gave."""
     if not isinstance(module, nn.Sequential):  # (nor one of TorchScript, whose `forward` is none)
         return False
-    return type(module).forward is nn.Sequential.forward and not _is_watched(module)
+    return type(module).forward is nn.Sequential.forward and not is_watched(module)
 
 
-def _is_inside_sequence(network: nn.Module, name: str) -> bool:
+def is_in_sequence(network: nn.Module, name: str) -> bool:
+    """Whether a module of a network is directly in such a sequence."""
     parent, _, _ = name.rpartition(".")
-    return bool(name) and _is_sequence(network.get_submodule(parent))
+    return bool(name) and is_sequence(network.get_submodule(parent))
 
 
 def _is_foldable(convolution: nn.Module, normalisation: nn.Module) -> bool:
@@ -98,9 +97,10 @@ def _is_foldable(convolution: nn.Module, normalisation: nn.Module) -> bool:
         and type(normalisation) in _NORMALISATIONS
         and normalisation.running_mean is not None
         and not (convolution.training or normalisation.training)
-        and not (_is_watched(convolution) or _is_watched(normalisation))
+        and not (is_watched(convolution) or is_watched(normalisation))
     )
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
+    """Whether somebody listens to what it is given or gives, and may change it."""
     return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001  (the only way)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.engine import corner
+from inference.engine.device import is_exhausted
 
 Convolution = nn.Conv2d | nn.Conv3d
 
@@ -40,7 +41,8 @@ class Parted:
 def parted(network: nn.Module, window: Tensor) -> Parted | None:
     """The network in two, looked at on a window (channels, *size); None where that saves nothing.
 
-    The layer is the last one for certain: what the network answers is the very thing it gave.
+    What the network answers is the very thing that the layer gave, and both parts together give the
+    same: the layer is the last one, is asked once, and nothing changes its answer in place.
     """
     name, layer = _last_convolution(network)
     if layer is None or not _is_of_voxels(layer) or layer.out_channels <= layer.in_channels:
@@ -48,12 +50,20 @@ def parted(network: nn.Module, window: Tensor) -> Parted | None:
     given: list[object] = []
     hook = layer.register_forward_hook(lambda _module, _inputs, output: given.append(output))
     try:
-        _, answer = corner.answered(network, window)
+        seen, answer = corner.answered(network, window)
     finally:
         hook.remove()
-    if not given or given[-1] is not corner.first(answer):
+    expected = corner.first(answer)
+    if not given or given[-1] is not expected:
         return None
-    return Parted(network=_without(network, name), last=_alone(layer))
+    try:
+        made = Parted(network=_without(network, name), last=_alone(layer))
+        found = made.last.scores(corner.first(made.network(seen[None]))[0])
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # (it wants the layer)
+        if is_exhausted(error):
+            raise
+        return None
+    return made if corner.alike(found, expected[0]) else None
 
 
 def _last_convolution(network: nn.Module) -> tuple[str, Convolution | None]:

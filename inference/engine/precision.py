@@ -65,7 +65,7 @@ def choose(
     The agreement is the smallest of the fractions of equal decisions and of the Dices of all that
     is found but the first class, together and of each class with ENOUGH voxels. Where float32
     decides alike everywhere in all samples, decisions say nothing: the scores do (`_steadiness`).
-    A network that is another one when its normalisations are folded stays in float32.
+    A network that is another one when its layers are made into quicker ones stays in float32.
     Raises UnevenScores when the network changes the size of a sample, OutOfMemory.
     """
     if bound > 1 or not available(quick, device):
@@ -73,7 +73,8 @@ def choose(
     exact = predictor(network, device, Precision.FLOAT32)
     half = predictor(network, device, quick)
     with torch.inference_mode(), comparing():
-        if quick is Precision.BFLOAT16 and not is_same(network, samples[0].to(device.torch)):
+        window = samples[0].to(device.torch)
+        if quick is Precision.BFLOAT16 and not is_same(network, _quicker(network), window):
             return Choice(precision=Precision.FLOAT32)
         agreement = _agreement(exact, half, rule, samples)
     return Choice(precision=quick if agreement >= bound else Precision.FLOAT32, agreement=agreement)
@@ -107,7 +108,7 @@ def predictor(
     """
     half = HALVES.get(precision)
     if precision is Precision.BFLOAT16:
-        network = sub_pixel.replaced(folded(network))
+        network = _quicker(network)
 
     def predict(batch: Tensor) -> Tensor:
         windows = batch.to(device.torch)
@@ -121,6 +122,10 @@ def predictor(
         return (class_first(found) if by_class else found).to(batch.device)
 
     return predict
+
+
+def _quicker(network: torch.nn.Module) -> torch.nn.Module:
+    return sub_pixel.replaced(folded(network))
 
 
 def _channels_last(windows: Tensor) -> Tensor:

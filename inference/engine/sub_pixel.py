@@ -12,6 +12,8 @@ from typing import TypeGuard
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.engine.folding import is_in_sequence, is_watched
+
 FEW = 4  # channels; with more the ordinary way is as fast
 TAPS = (((1, 0),), ((2, 0), (0, 1)))
 """Of each of the two voxels that one becomes: index in the kernel, step in the input."""
@@ -54,13 +56,20 @@ def is_alike(module: nn.Module) -> TypeGuard[nn.ConvTranspose3d]:
         and (module.kernel_size, module.stride) == ((3, 3, 3), (2, 2, 2))
         and (module.padding, module.output_padding) == ((1, 1, 1), (1, 1, 1))
         and module.dilation == (1, 1, 1)
+        and not is_watched(module)
     )
 
 
 def replaced(network: nn.Module) -> nn.Module:
-    """The same function; `network` itself, unchanged, where nothing of it is made sooner so."""
-    named = network.named_modules()
-    found = {name: module for name, module in named if name and is_alike(module)}
+    """The same function; `network` itself, unchanged, where nothing of it is made sooner so.
+
+    Looked for in sequences alone: elsewhere one may be asked for a size of its answer.
+    """
+    found = {
+        name: module
+        for name, module in network.named_modules()
+        if is_alike(module) and is_in_sequence(network, name)
+    }
     if not found:
         return network
     made = copy.deepcopy(network)

@@ -63,6 +63,68 @@ class Followed(nn.Module):
         return self.last(image).sigmoid()
 
 
+class Headed(nn.Module):
+    """The last convolution's answer is the network's: seen from outside, nothing follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.body = nn.Conv3d(2, 4, 3, padding=1)
+        self.last = nn.Conv3d(4, 9, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(self.body(image))
+
+
+class InPlace(Headed):
+    """But its values are changed where they are."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).relu_()
+
+
+class Asked(Headed):
+    """But it is asked before, too."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        seen = self.body(image)
+        return self.last(seen * self.last(seen).amax(1, keepdim=True).sigmoid())
+
+
+class Renamed(Headed):
+    """But the network knows it by another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = self.last
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.again(self.body(image))
+
+
+class Weighed(Headed):
+    """But the network asks for its weights."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(self.body(image) / self.last.weight.norm())
+
+
+class Prepared(Headed):
+    """But somebody changes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last.register_forward_pre_hook(lambda _, given: (given[0] * 2,))
+
+
+@pytest.mark.parametrize("made", [InPlace, Asked, Renamed, Weighed, Prepared])
+def test_a_last_layer_that_is_more_than_that_stays(made: type[Headed]) -> None:
+    with torch.inference_mode():
+        image = torch.randn(2, 32, 32, 32)
+        assert last_layer.parted(Headed().eval(), image) is not None
+        assert last_layer.parted(made().eval(), image) is None
+
+
 @pytest.mark.parametrize(
     "other",
     [

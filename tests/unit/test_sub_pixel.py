@@ -3,10 +3,13 @@
 import pytest
 import torch
 from monai.networks.nets import UNet
-from torch import nn
+from torch import Tensor, nn
 
 from inference.engine import sub_pixel
+from inference.engine.labelling import Rule
+from inference.engine.precision import Choice, Precision, choose
 from inference.engine.sub_pixel import SubPixel
+from tests.fake_device import FakeDevice
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -54,3 +57,47 @@ class Listened(nn.ConvTranspose3d):
 def test_a_subclass_stays() -> None:
     network = nn.Sequential(Listened(8, 2, 3, 2, 1, 1)).eval()
     assert sub_pixel.replaced(network) is network
+
+
+def test_one_that_somebody_listens_to_stays() -> None:
+    network = nn.Sequential(nn.ConvTranspose3d(8, 2, 3, 2, 1, 1)).eval()
+    network[0].register_forward_hook(lambda _module, _given, found: found + 1)
+    assert sub_pixel.replaced(network) is network
+
+
+class Sized(nn.Module):
+    """It says how large the answer is to be, which a convolution does not understand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv3d(1, 8, 3, 2, 1)
+        self.up = nn.ConvTranspose3d(8, 2, 3, 2, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.up(self.down(image), output_size=image.shape[2:])
+
+
+def test_one_outside_of_sequences_stays() -> None:
+    network, image = Sized().eval(), torch.randn(1, 1, 15, 16, 17)
+    with torch.inference_mode():
+        assert sub_pixel.replaced(network)(image).shape == (1, 2, 15, 16, 17)
+
+
+class Halved(nn.Module):
+    """It weighs its last layer by the number of its weights, which are more of a quicker one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv3d(1, 8, 3, 2, 1)
+        self.up = nn.Sequential(nn.ConvTranspose3d(8, 2, 3, 2, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.up(self.down(image)) * self.up[0].weight.numel()
+
+
+def test_a_network_that_becomes_another_stays_in_float32() -> None:
+    torch.manual_seed(9)
+    rule = Rule(activation=None, threshold=None, interpolated=False)
+    device = FakeDevice(memory_bytes=1 << 30, bfloat16=True)
+    found = choose(Halved().eval(), device, rule, [torch.randn(1, 16, 16, 16)])
+    assert found == Choice(precision=Precision.FLOAT32)
