@@ -105,7 +105,7 @@ class Cpu:
 
     def release(self) -> None:
         """What nobody refers to any more."""
-        gc.collect()
+        collect()
         give_back_host()
 
     def peak_bytes(self) -> int:
@@ -136,7 +136,7 @@ class Gpu:
 
     def release(self) -> None:
         """What nobody refers to any more, and torch's cache of it."""
-        gc.collect()
+        collect()
         torch.cuda.empty_cache()
 
     def peak_bytes(self) -> int:
@@ -169,6 +169,13 @@ def free_host_bytes() -> int:
     if limit == resource.RLIM_INFINITY:
         return free
     return max(0, min(free, limit - _proc_bytes(STATUS, "VmData")))
+
+
+def collect() -> None:
+    """Free what nobody refers to any more, also of what was set aside (`gc.freeze`): a model that
+    was loaded before that, whose parts refer to each other, would stay for good."""
+    gc.unfreeze()
+    gc.collect()
 
 
 def give_back_host() -> None:

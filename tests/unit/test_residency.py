@@ -4,6 +4,8 @@ that counts: a fake in the place of the machine, never of the engine's own parts
 Not covered: what torch and the system count (integration/test_engine.py), real GPUs.
 """
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -161,6 +163,21 @@ def test_what_did_not_fit_beside_others_is_loaded_alone() -> None:
     assert (residents.names, device.released) == (("b",), 1)
     with pytest.raises(MemoryError):
         Residents[str](device).model("c", exhausted)
+
+
+class Knotted:
+    """A model whose parts refer to each other, as a bundle's do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_a_model_that_was_set_aside_leaves_memory_too() -> None:
+    residents: Residents[Knotted] = Residents(devices.choose("cpu"))
+    held = weakref.ref(residents.model("a", Knotted))
+    gc.freeze()  # (as a child does when it has loaded its models)
+    residents.forget("a")
+    assert held() is None
 
 
 def test_what_fails_otherwise_is_not_loaded_again() -> None:
