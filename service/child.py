@@ -49,7 +49,8 @@ class Child:
             name="analysis",
             daemon=True,
         )
-        with sandbox.bare_environment(self._scratch.path):
+        limited = setup.memory_bytes is not None
+        with sandbox.bare_environment(self._scratch.path, limited=limited):
             self._process.start()
         theirs.close()
         self._timer = self._alarm(START_SECONDS)

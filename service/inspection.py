@@ -50,7 +50,7 @@ def beyond_strict(
     late = threading.Timer(SECONDS + 1, process.kill)  # while half an answer is waited for
     late.daemon = True
     try:
-        with sandbox.bare_environment(scratch.path):
+        with sandbox.bare_environment(scratch.path, limited=memory_bytes is not None):
             process.start()
         theirs.close()
         late.start()

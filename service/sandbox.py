@@ -54,13 +54,13 @@ SCRATCH = (
 COURTESY = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
 }
 """Threads that wait for each other soon sleep. Those of libgomp spin for long: on a machine whose
-cores also receive images that made one prediction five to ten times as long. What a layer of a
-network frees the next one uses (glibc): else the system would map and clear every page anew for
-each, a fifth of the work of a large network. Between two studies it goes back to the machine."""
+cores also receive images that made one prediction five to ten times as long."""
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+"""What a layer of a network frees the next one uses (glibc): else the system would map and clear
+every page anew for each, a fifth of the work of a large network. Between two studies it goes back
+to the machine; but its addresses stay, which a limit (RLIMIT_DATA) counts like memory in use."""
 PEAK_RESET = Path("/proc/self/clear_refs")  # what a run's own peak of memory is counted from
 LARGEST_FILE = 4 << 30  # bytes
 MOST_THREADS = 4096  # of the user, before the child may start no more
@@ -93,24 +93,28 @@ def lacking() -> str | None:
     return " and ".join(wanting) or None
 
 
-def environment(current: Mapping[str, str], scratch: Path) -> dict[str, str]:
+def environment(
+    current: Mapping[str, str], scratch: Path, *, limited: bool = False
+) -> dict[str, str]:
     """The environment of a confined process: no credentials, caches in a folder of its own.
 
-    How its threads wait is as `COURTESY` says, unless `current` says otherwise.
+    How its threads wait is as `COURTESY` says, and what becomes of freed memory as `KEEPING` where
+    its memory is not `limited`, unless `current` says otherwise.
     """
     kept = {
         name: value
         for name, value in current.items()
         if name in KEPT or name.startswith(KEPT_BEGINNINGS)
     }
-    return {**COURTESY, **kept, **dict.fromkeys(SCRATCH, str(scratch))}
+    keeping = {} if limited else KEEPING
+    return {**COURTESY, **keeping, **kept, **dict.fromkeys(SCRATCH, str(scratch))}
 
 
 @contextmanager
-def bare_environment(scratch: Path) -> Iterator[None]:
+def bare_environment(scratch: Path, *, limited: bool = False) -> Iterator[None]:
     """What is started meanwhile has the `environment` of a confined process from the first."""
     ours = dict(os.environ)
-    wanted = environment(ours, scratch)
+    wanted = environment(ours, scratch, limited=limited)
     os.environ.clear()
     os.environ.update(wanted)
     try:

@@ -27,6 +27,18 @@ device.give_back_host()
 print(before, full, freed, resident(), cpu.used_bytes())
 """
 
+HOLED = f"""
+import torch
+from inference.engine import device
+from service import processes
+
+processes.limit_memory(device._proc_bytes(device.STATUS, "VmData") + 3 * {LARGE})
+first, kept = torch.empty({LARGE * 3 // 2 >> 2}), torch.ones(1 << 18)
+del first
+device.give_back_host()
+torch.empty({LARGE * 5 // 2 >> 2})
+"""
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_kept_until_it_is_given_back(tmp_path: Path) -> None:
@@ -39,3 +51,11 @@ def test_freed_memory_is_kept_until_it_is_given_back(tmp_path: Path) -> None:
     assert freed - before >= LARGE, "the next layer would have to ask the system again"
     assert back - before < LARGE / 8
     assert used - before < LARGE / 8
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_what_was_freed_does_not_count_towards_a_limit(tmp_path: Path) -> None:
+    environment = sandbox.environment(os.environ, tmp_path, limited=True)
+    subprocess.run(
+        [sys.executable, "-c", HOLED], env=environment | {"PYTHONPATH": str(ROOT)}, check=True
+    )

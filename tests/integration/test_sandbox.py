@@ -116,6 +116,11 @@ def test_how_threads_wait_and_memory_is_kept_unless_told_otherwise(
 ) -> None:
     assert sandbox.environment({}, tmp_path)[name] == ours
     assert sandbox.environment({name: theirs}, tmp_path)[name] == theirs
+    assert sandbox.environment({name: theirs}, tmp_path, limited=True)[name] == theirs
+
+
+def test_a_limit_counts_no_memory_that_is_kept_for_later(tmp_path: Path) -> None:
+    assert not sandbox.KEEPING.keys() & sandbox.environment({}, tmp_path, limited=True).keys()
 
 
 SWAPS = ("nothing", "file", "folder", "above", "pipe")
