@@ -70,9 +70,9 @@ def choose(
     """
     if bound > 1 or not available(quick, device):
         return Choice(precision=Precision.FLOAT32)
-    exact = predictor(network, device, Precision.FLOAT32)
-    half = predictor(network, device, quick)
     with torch.inference_mode(), comparing():
+        exact = predictor(network, device, Precision.FLOAT32)
+        half = predictor(network, device, quick)
         window = samples[0].to(device.torch)
         if quick is Precision.BFLOAT16 and not is_same(network, _quicker(network), window):
             return Choice(precision=Precision.FLOAT32)

@@ -190,6 +190,18 @@ def test_memory_that_runs_out_chooses_nothing(error: Exception) -> None:
         chosen(Exhausted(error), LARGEST, channel())
 
 
+class Heavy(nn.Sequential):
+    """There is no memory for a second one, of which a quicker one is made."""
+
+    def __deepcopy__(self, _memo: object) -> nn.Module:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_memory_that_runs_out_for_a_quicker_network_chooses_nothing() -> None:
+    with pytest.raises(OutOfMemory):
+        chosen(Heavy(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2)).eval(), LARGEST, channel())
+
+
 def test_other_errors_are_the_networks_own() -> None:
     with pytest.raises(RuntimeError, match="a size mismatch"):
         chosen(Exhausted(RuntimeError("a size mismatch")), LARGEST, channel())
