@@ -53,8 +53,11 @@ def is_program(content: bytes) -> bool:
     """
     try:
         reader: Any = torch._C.PyTorchFileReader(io.BytesIO(content))  # noqa: SLF001  (no public one)
+    except (RuntimeError, ValueError):  # no archive; ValueError: looked for before its first byte
+        return False
+    try:
         records = [name.lower() for name in reader.get_all_records()]
-    except RuntimeError:  # no archive
+    except RuntimeError:
         return False
     return any(name in OF_PROGRAMS or CODE.fullmatch(name) for name in records)
 

@@ -91,6 +91,17 @@ def test_a_program_is_shown_in_an_archive_that_only_torch_reads(
     assert ".py calls aten::from_file" in capsys.readouterr().out
 
 
+@confinable
+def test_a_licence_of_some_pages_is_no_program(
+    toml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (toml.parent / "mine/LICENSE").write_text("You may. " * 1_262)  # 11 KB, as Apache-2.0
+    assert cli.main(["models", str(toml), "--add", str(toml.parent / "mine")]) == 0
+    capsys.readouterr()
+    assert cli.main(["models", str(toml), "--trust", "mine", "--yes"]) == 0
+    assert "beyond the strict policy\n    model.py: Python" in capsys.readouterr().out
+
+
 def test_the_command_loads_no_reader_of_models_itself(toml: Path) -> None:
     script = f"""
 import sys

@@ -207,3 +207,22 @@ def test_a_quantised_network_needs_trust_and_says_why() -> None:
         )
         found = torchscript_policy.violations(archive(network))
     assert any("C++ classes" in one for one in found)
+
+
+@pytest.mark.parametrize("size", [0, 21, 4096, 4097, 5000, 11_357, 70_000])
+def test_what_is_no_archive_is_no_program(size: int) -> None:
+    assert not torchscript_policy.is_program(b"x" * size)
+
+
+@pytest.mark.parametrize("size", [0, 4096, 4096 + 2000, 10_000, 60_000])
+def test_a_program_before_other_bytes_is_one_wherever_torch_loads_it(size: int) -> None:
+    script = io.BytesIO()
+    torch.jit.save(torch.jit.script(nn.ReLU()), script)  # type: ignore[no-untyped-call]
+    content = script.getvalue() + b"x" * size
+    try:
+        torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        loads = False
+    else:
+        loads = True
+    assert torchscript_policy.is_program(content) == loads
