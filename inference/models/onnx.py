@@ -6,6 +6,7 @@ the runtime, and none is loaded from elsewhere. What goes in and out: `[options]
 """
 
 import importlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ MISSING = (
 EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 """A tensor's StringStringEntryProto.key = "location", however its tag and length are written."""
 ALLOCATION = "Failed to allocate memory"  # onnxruntime's words
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""Read by onnxruntime (1.31) while it is imported, which else tells its maker of its use."""
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 PROVIDERS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "cuda": {CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}, CPU: {}},
@@ -138,6 +141,7 @@ def _session(content: bytes, where: str, kind: str) -> Any:
 
 
 def _runtime() -> Any:
+    os.environ[NO_TELEMETRY] = "1"
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:

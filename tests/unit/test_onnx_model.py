@@ -5,6 +5,8 @@ here, operator by operator, so that no exporter is needed. Not covered: the GPU'
 """
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,6 +130,28 @@ def test_files_that_cannot_be_run_are_refused(content: bytes, words: str, tmp_pa
     with pytest.raises(ModelRefused, match=words) as refused:
         onnx.load({}, artifact(file, [label(1, "One")]))
     assert "\n" not in str(refused.value)
+
+
+@installed
+def test_the_runtime_keeps_no_record_of_its_use_and_says_nothing(tmp_path: Path) -> None:
+    """Without the order not to, it writes an identifier of the machine for its reports."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "net.onnx").write_bytes(bright())
+    program = (
+        "from pathlib import Path; from inference.models import onnx; "
+        "onnx._session(Path('net.onnx').read_bytes(), '', 'cpu')"
+    )
+    environment = {"HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert (ran.stdout, ran.stderr) == (b"", b"")
+    assert not list((tmp_path / "home").iterdir())
 
 
 def test_without_the_runtime_one_line_says_what_to_install(
