@@ -89,7 +89,7 @@ def stopped(
     except NoModelError as reason:
         return f"it {reason}"
     if since:
-        return f"{since} changed since it was added: hounsfield models CONFIG --add {path.name}"
+        return f"{since} changed since it was added: hounsfield models CONFIG --add PATH"
     return None
 
 

@@ -15,6 +15,7 @@ class Listed:
     """One model as `models` shows it.
 
     `digest`: SHA-256 of kind, settings and sidecar; `files_digest`: of its files; results name it.
+    In words the first is that of the settings, the second the digest, as `status` and --trust say.
     """
 
     name: str
@@ -80,7 +81,8 @@ def _words(model: Listed) -> str:
         (
             f"{model.name}: {model.kind} {model.version}, {model.trust}",
             f"  {model.summary}",
-            f"  digest    {model.digest}",
+            *((f"  digest    {model.files_digest}",) if model.files_digest else ()),
+            f"  settings  {model.digest}",
             *((f"  licence   {model.licence}",) if model.licence else ()),
             f"  wants     {wants}",
             f"  writes    {', '.join(model.writes)}",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service import approvals, cli, config, model_folder, model_states
+from service import approvals, cli, config, model_folder, model_states, sidecar
 from service.analysis import Analyst
 from service.node import child_setup
 from service.tasks import Failed, Setup, Task
@@ -118,7 +118,10 @@ def test_check_models_and_status_say_what_is_stopped(
     (listed,) = json.loads(capsys.readouterr().out)
     assert listed["trust"].startswith("stopped")
     assert listed["licence"] == "unknown"
-    assert len(listed["files_digest"]) == 64
+    digest = listed["files_digest"]
+    assert digest == approvals.digest_of(sidecar.read(toml.parent / "mine").files)
+    assert cli.main(["models", str(toml)]) == 0
+    assert f"\n  digest    {digest}\n" in capsys.readouterr().out
 
 
 def test_a_warm_child_notices_that_a_file_changed(toml: Path) -> None:
@@ -156,7 +159,7 @@ def test_trusted_code_does_not_run_where_nothing_would_keep_it(toml: Path) -> No
 def test_results_name_digest_and_licence_of_the_model(toml: Path) -> None:
     approve(toml)
     loaded = config.load(toml)
-    provenance = Analyst(child_setup(loaded))._provenance(TASK, "float32 on cpu")
+    provenance = Analyst(child_setup(loaded))._provenance(TASK)
     artifact = loaded.models[0].artifact
     assert artifact is not None
     assert provenance.model_digest == approvals.digest_of(artifact.sidecar.files)
