@@ -94,7 +94,11 @@ class Cpu:
         self.memory_bytes = _proc_bytes(MEMORY, "MemTotal")
 
     def begin(self) -> None:
-        """Reset the system's count of the process (Linux); where it may not be, it goes on."""
+        """Reset the system's count of the process (Linux); where it may not be, it goes on.
+
+        What was freed before does not count.
+        """
+        give_back_host()
         with suppress(OSError):
             RESET.write_text(PEAK, encoding="ascii")
 

@@ -74,7 +74,7 @@ def choose(
         exact = predictor(network, device, Precision.FLOAT32)
         half = predictor(network, device, quick)
         window = samples[0].to(device.torch)
-        if quick is Precision.BFLOAT16 and not is_same(network, _quicker(network), window):
+        if quick is Precision.BFLOAT16 and not is_same(network, _quicker(network, device), window):
             return Choice(precision=Precision.FLOAT32)
         agreement = _agreement(exact, half, rule, samples)
     return Choice(precision=quick if agreement >= bound else Precision.FLOAT32, agreement=agreement)
@@ -108,7 +108,7 @@ def predictor(
     """
     half = HALVES.get(precision)
     if precision is Precision.BFLOAT16:
-        network = _quicker(network)
+        network = _quicker(network, device)
 
     def predict(batch: Tensor) -> Tensor:
         windows = batch.to(device.torch)
@@ -124,8 +124,9 @@ def predictor(
     return predict
 
 
-def _quicker(network: torch.nn.Module) -> torch.nn.Module:
-    return sub_pixel.replaced(folded(network))
+def _quicker(network: torch.nn.Module, device: Device) -> torch.nn.Module:
+    made = folded(network)
+    return sub_pixel.replaced(made) if device.torch.type == "cpu" else made
 
 
 def _channels_last(windows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from inference import planar
+from inference import planar, regions
 from inference.encoding import measurement_report, segmentation, segments
 from inference.errors import EncodingError
 from inference.findings import Box, Detection, Findings, Segment, Verdict
@@ -44,7 +44,7 @@ def squares(*places: tuple[int, int], size: int = 6) -> Findings:
         segments=tuple(
             Segment(
                 definition=replace(encoded.NODULE, label=name),
-                mask=mask,  # type: ignore[arg-type]
+                mask=regions.of_mask(mask),  # type: ignore[arg-type]
                 probability=0.75,
             )
             for name, mask in zip(names, masks, strict=True)
