@@ -235,16 +235,18 @@ def _outcome_rows(
 
 def _outcome_words(outcome: Outcome, *, now: datetime) -> str:
     model = f"{outcome.model} {outcome.version or ''}".strip() if outcome.model else ""
-    waits, took = _waits(outcome, now=now), _took(outcome.effort)
+    waits = _waits(outcome, now=now)
+    took = _took(outcome.effort) if outcome.state == "done" else ""  # (else of a run before)
     return " · ".join(part for part in (model, waits, outcome.reason or outcome.why, took) if part)
 
 
 def _took(effort: Effort) -> str:
-    """ "6.2 s on cpu, 1.3 GB" of a model that ran."""
+    """ "6.2 s in bfloat16 on cpu, 1.3 GB" of a model that ran."""
     if effort.device is None or effort.seconds is None:
         return ""
     memory = f", {effort.peak_bytes / 1e9:.1f} GB" if effort.peak_bytes else ""
-    return f"{effort.seconds:.1f} s on {effort.device}{memory}"
+    arithmetic = f" in {effort.arithmetic}" if effort.arithmetic else ""
+    return f"{effort.seconds:.1f} s{arithmetic} on {effort.device}{memory}"
 
 
 def _waits(outcome: Outcome, *, now: datetime) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from service import config, status
 from storage.overview import Outcome, Overview, SeriesOverview, StudyOverview
-from storage.records import SeriesState
+from storage.records import Effort, SeriesState
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -60,6 +60,20 @@ def test_it_says_which_job_is_read_ahead(until: int | None, *, said: bool) -> No
     words = status._outcome_words(waiting, now=NOW)
     assert ("comes next, due" in words) is said
     assert ("waits for a worker" in words) is not said
+
+
+TOOK = "6.2 s in bfloat16 on cpu, 1.3 GB"
+
+
+@pytest.mark.parametrize(("state", "said"), [("done", True), ("failed", False), ("running", False)])
+def test_it_says_what_a_model_took_when_it_is_done(state: str, *, said: bool) -> None:
+    effort = Effort(device="cpu", arithmetic="bfloat16", peak_bytes=1_300_000_000, seconds=6.2)
+    outcome = Outcome(
+        job_id=1, routes=("chest",), model="lungs", version="1.0.0", state=state, verdict=None,
+        reason=None, why=None, generation=1, attempts=1, due_at=NOW, started_at=NOW,
+        finished_at=NOW, results=(), deliveries=(), effort=effort,
+    )  # fmt: skip
+    assert (TOOK in status._outcome_words(outcome, now=NOW)) is said
 
 
 def test_series_are_listed_by_number_and_without_one_last() -> None:
