@@ -9,22 +9,11 @@ from dataclasses import replace
 import pytest
 
 from storage.catalog import Catalog
-from storage.database import Database
 from storage.queue import Queue
 from storage.records import DeliveryState, Disposition, JobRequest, SeriesArrival
 from tests.records import START, after, arrive, claim, complete, instance, request
 
 SPLEEN = "spleen"
-
-
-@pytest.fixture
-def catalog(database: Database) -> Catalog:
-    return Catalog(database)
-
-
-@pytest.fixture
-def queue(database: Database) -> Queue:
-    return Queue(database)
 
 
 @pytest.fixture
